@@ -1,0 +1,88 @@
+import pg from "pg";
+import type { ApiDependencies } from "./dependencies.ts";
+import { ProblemError } from "./problem.ts";
+
+export type Query = <Row extends pg.QueryResultRow>(
+  text: string,
+  values: readonly unknown[],
+  deadline?: Deadline,
+) => Promise<Row[]>;
+
+interface Deadline {
+  readonly ms: number;
+  readonly missed: () => ProblemError;
+}
+
+/** A frozen or unreachable Postgres raises no error of its own: without a deadline the client would hang with it. */
+const PROMPT: Deadline = {
+  ms: 2_000,
+  missed: () => new ProblemError("database-unavailable", "It did not answer within 2 s. Ask again shortly."),
+};
+
+/** Runs `work` on one connection of the pool. A connection that missed its deadline is closed, not reused. */
+export async function onConnection<T>(
+  pool: ApiDependencies["pool"],
+  work: (query: Query) => Promise<T>,
+): Promise<T> {
+  const client = await connect(pool);
+  // Between two queries a lost connection is told to nobody but this event, and unheard it ends the process.
+  const heard = () => {};
+  client.on("error", heard);
+  let reusable = false;
+  try {
+    const result = await work(async (text, values, deadline = PROMPT) => {
+      const { rows } = await within(deadline, client.query(text, [...values]));
+      return rows;
+    });
+    reusable = true;
+    return result;
+  } catch (error) {
+    reusable = error instanceof pg.DatabaseError;
+    throw error;
+  } finally {
+    client.off("error", heard);
+    client.release(!reusable);
+  }
+}
+
+/** Runs `work` in one transaction of its own: committed when it returns, rolled back when it throws. */
+export function inTransaction<T>(
+  pool: ApiDependencies["pool"],
+  work: (query: Query) => Promise<T>,
+): Promise<T> {
+  return onConnection(pool, async (query) => {
+    await query("begin", []);
+    try {
+      const result = await work(query);
+      await query("commit", []);
+      return result;
+    } catch (error) {
+      // Anything else closes the connection, and that rolls back too.
+      if (error instanceof pg.DatabaseError) await query("rollback", []);
+      throw error;
+    }
+  });
+}
+
+function connect(pool: ApiDependencies["pool"]): Promise<pg.PoolClient> {
+  let late = false;
+  const connected = pool.connect().then((client) => {
+    if (late) client.release();
+    return client;
+  });
+  const missed = () => {
+    late = true;
+    return PROMPT.missed();
+  };
+  return within({ ms: PROMPT.ms, missed }, connected);
+}
+
+async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {
+  const { promise: missed, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(deadline.missed()), deadline.ms);
+  try {
+    return await Promise.race([work, missed]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

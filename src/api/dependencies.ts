@@ -1,0 +1,28 @@
+import type { RequestIdVariables } from "hono/request-id";
+import type pg from "pg";
+
+/** What the API needs from the program around it. */
+export interface ApiDependencies {
+  /** Answers int8 as number and timestamptz as RFC 3339 UTC with microseconds (src/db/wire-types.ts). */
+  readonly pool: Pick<pg.Pool, "query" | "connect">;
+  readonly ready: () => Readiness;
+  readonly alive: () => { alive: boolean; reason?: string };
+  readonly metrics?: () => Promise<{ contentType: string; body: string }>;
+  readonly version: string;
+  readonly log: Log;
+  /** True when the server listens on a loopback address: only loopback names are then accepted as Host. */
+  readonly loopbackOnly?: boolean;
+}
+
+export interface Readiness {
+  ready: boolean;
+  parts: Record<string, { ok: boolean; detail?: string }>;
+}
+
+export type Log = (
+  level: "debug" | "info" | "warn" | "error",
+  fields: Record<string, unknown>,
+  message: string,
+) => void;
+
+export type ApiEnv = { Variables: RequestIdVariables };

@@ -1,0 +1,81 @@
+import type { MiddlewareHandler } from "hono";
+import { accepts } from "hono/accepts";
+import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
+import { ProblemError } from "./problem.ts";
+
+type Guard = MiddlewareHandler<ApiEnv>;
+
+const LOOPBACK_NAME = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/i;
+
+export function isLoopback(host: string): boolean {
+  return LOOPBACK_NAME.test(host.includes(":") ? `[${host}]` : host);
+}
+
+/**
+ * Against DNS rebinding: a web page may point its own name at 127.0.0.1 and so reach a server that listens on
+ * loopback only, but the browser then still sends that name as the Host.
+ */
+export const onlyLoopbackNames: Guard = async (c, next) => {
+  const host = hostOf(c.req.raw);
+  if (!LOOPBACK_NAME.test(host))
+    throw new ProblemError(
+      "wrong-host",
+      "It listens on loopback only: call it localhost, 127.0.0.1 or [::1].",
+    );
+  await next();
+};
+
+/**
+ * Against cross-site request forgery: a web page elsewhere can make a browser send a POST, though not read the
+ * answer. Browsers then say where the page is from; curl and services do not, and pass.
+ */
+export const onlyOwnOrigin: Guard = async (c, next) => {
+  const origin = c.req.header("Origin");
+  const foreign = c.req.header("Sec-Fetch-Site") === "cross-site";
+  if (foreign || (origin !== undefined && !namesHost(origin, hostOf(c.req.raw))))
+    throw new ProblemError(
+      "foreign-origin",
+      "This changes something, so only pages of this server may ask for it.",
+    );
+  await next();
+};
+
+export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
+  return async (_c, next) => {
+    const { ready, parts } = dependencies.ready();
+    if (!ready) throw new ProblemError("not-ready", notReadyDetail(parts));
+    await next();
+  };
+}
+
+export const onlyJsonWanted: Guard = async (c, next) => {
+  const wanted = accepts(c, {
+    header: "Accept",
+    supports: ["application/json"],
+    default: "application/json",
+    match: (ranges) =>
+      ranges.length === 0 || ranges.some(({ type, q }) => q > 0 && JSON_RANGES.has(type.toLowerCase()))
+        ? "application/json"
+        : "",
+  });
+  if (wanted === "") throw new ProblemError("not-acceptable", "Accept application/json.");
+  await next();
+};
+
+const JSON_RANGES = new Set(["application/json", "application/*", "*/*"]);
+
+function notReadyDetail(parts: ReturnType<ApiDependencies["ready"]>["parts"]): string {
+  const failing = Object.entries(parts).filter(([, part]) => !part.ok);
+  return failing.map(([name, { detail }]) => (detail === undefined ? name : `${name}: ${detail}`)).join("; ");
+}
+
+/** In process, without a server, requests have no Host header but do have a full URL. */
+function hostOf(request: Request): string {
+  return request.headers.get("Host") ?? new URL(request.url).host;
+}
+
+/** Through `URL`, so that a port that goes without saying may be said or not. */
+function namesHost(origin: string, host: string): boolean {
+  const page = URL.parse(origin);
+  return page !== null && page.host === URL.parse(`${page.protocol}//${host}`)?.host;
+}

@@ -1,0 +1,84 @@
+import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
+import { problems, TAG } from "./documentation.ts";
+
+const Liveness = z.object({ alive: z.boolean(), reason: z.string().optional() }).openapi("Liveness");
+
+const Readiness = z
+  .object({
+    ready: z.boolean(),
+    parts: z.record(z.string(), z.object({ ok: z.boolean(), detail: z.string().optional() })),
+  })
+  .openapi("Readiness");
+
+const json = <S extends z.ZodType>(description: string, schema: S, example: z.input<S>) => ({
+  description,
+  content: { "application/json": { schema, example } },
+});
+
+const liveRoute = createRoute({
+  method: "get",
+  path: "/livez",
+  operationId: "getLiveness",
+  tags: [TAG.operations],
+  summary: "Should this process be left alone?",
+  description: "503 means that only a restart helps. A database that is away is no reason for one.",
+  responses: {
+    200: json("It works.", Liveness, { alive: true }),
+    503: json("It is stuck.", Liveness, { alive: false, reason: "the relay loop has not turned for 60 s" }),
+    ...problems(),
+  },
+});
+
+const readyRoute = createRoute({
+  method: "get",
+  path: "/readyz",
+  operationId: "getReadiness",
+  tags: [TAG.operations],
+  summary: "Can this process serve requests now?",
+  description: "With every part it depends on, and what is wrong with it.",
+  responses: {
+    200: json("It can.", Readiness, { ready: true, parts: { database: { ok: true } } }),
+    503: json("It cannot, for now.", Readiness, {
+      ready: false,
+      parts: { database: { ok: false, detail: "connection refused" } },
+    }),
+    ...problems(),
+  },
+});
+
+const metricsRoute = createRoute({
+  method: "get",
+  path: "/metrics",
+  operationId: "getMetrics",
+  tags: [TAG.operations],
+  summary: "Metrics of this process, for Prometheus",
+  description: "In the text format that Prometheus scrapes.",
+  responses: {
+    200: {
+      description: "One metric a line.",
+      content: { "text/plain": { schema: z.string(), example: "process_uptime_seconds 42\n" } },
+    },
+    ...problems(),
+  },
+});
+
+/** For load balancers and monitoring; outside the API, so without its version. */
+export function addOperations(app: OpenAPIHono<ApiEnv>, dependencies: ApiDependencies): void {
+  app.openapi(liveRoute, (c) => {
+    const liveness = dependencies.alive();
+    return liveness.alive ? c.json(liveness, 200) : c.json(liveness, 503);
+  });
+
+  app.openapi(readyRoute, (c) => {
+    const readiness = dependencies.ready();
+    return readiness.ready ? c.json(readiness, 200) : c.json(readiness, 503);
+  });
+
+  const { metrics } = dependencies;
+  if (metrics === undefined) return;
+  app.openapi(metricsRoute, async (c) => {
+    const { contentType, body } = await metrics();
+    return c.text(body, 200, { "Content-Type": contentType });
+  });
+}

@@ -1,0 +1,44 @@
+/** What the configuration names about a gateway. What is absent is the DBA's, in `outbox.gateways`. */
+export interface GatewaySettings {
+  readonly url?: string;
+  readonly authKey?: string;
+  /** Signing secret of Standard Webhooks: base64, with or without `whsec_`, as it was given. */
+  readonly secret?: string;
+  readonly timeoutMs?: number;
+  readonly concurrency?: number;
+  readonly onUnknown?: "retry" | "park";
+  readonly holdForMs?: number;
+  readonly maxAttempts?: number;
+  readonly baseDelayMs?: number;
+  readonly maxDelayMs?: number;
+  readonly jitter?: number;
+}
+
+export interface Config {
+  readonly host: string;
+  /** 0 is any free port. */
+  readonly port: number;
+  /** undefined: no database is configured. */
+  readonly databaseUrl: string | undefined;
+  readonly embeddedPostgres: { readonly port: number; readonly dataDir: string };
+  /** undefined: no Redis. */
+  readonly redis: { readonly url: string; readonly ttlMs: number } | undefined;
+  readonly relay: {
+    readonly mode: "continuous" | "scheduled";
+    readonly batchSize: number;
+    readonly pollIntervalMs: number;
+    readonly deadAfterMs: number;
+  };
+  /** Always has `default`; `retry.*` and `relay.concurrency` are already merged into each. */
+  readonly gateways: Readonly<Record<string, GatewaySettings>>;
+  readonly retention: {
+    readonly sentMs: number;
+    readonly attemptsMs: number;
+    /** undefined: kept for ever. */
+    readonly deadLettersMs: number | undefined;
+    /** undefined: kept for ever. */
+    readonly auditMs: number | undefined;
+  };
+  readonly shutdown: { readonly graceMs: number };
+  readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" };
+}

@@ -1,0 +1,82 @@
+import type { Config, GatewaySettings } from "./config.ts";
+import type { Settings } from "./schema.ts";
+import { composeUrl } from "./urls.ts";
+
+/** The settings as the program uses them: units in names, sections merged, URLs composed. */
+export function resolve(settings: Settings): Config {
+  const { embedded_postgres, relay, retention, shutdown, log } = settings;
+  return {
+    host: settings.host,
+    port: settings.port,
+    databaseUrl: settings.database_url ?? postgresFromParts(settings.postgres),
+    embeddedPostgres: { port: embedded_postgres.port, dataDir: embedded_postgres.data_dir },
+    redis: redis(settings.redis),
+    relay: {
+      mode: relay.mode,
+      batchSize: relay.batch_size,
+      pollIntervalMs: relay.poll_interval,
+      deadAfterMs: relay.dead_after,
+    },
+    gateways: gateways(settings),
+    retention: {
+      sentMs: retention.sent,
+      attemptsMs: retention.attempts,
+      deadLettersMs: retention.dead_letters,
+      auditMs: retention.audit,
+    },
+    shutdown: { graceMs: shutdown.grace },
+    log: { level: log.level },
+  };
+}
+
+function postgresFromParts(postgres: Settings["postgres"]): string | undefined {
+  if (Object.keys(postgres).length === 0) return undefined;
+  const { host = "localhost", port = 5_432, user = "postgres", password = "", db = user } = postgres;
+  return composeUrl("postgres", { host, port, user, password, database: db });
+}
+
+function redis({ url, host, port, password = "", db, ttl }: Settings["redis"]): Config["redis"] {
+  if (url !== undefined) return { url, ttlMs: ttl };
+  if (host === undefined) return undefined;
+  return { url: composeUrl("redis", { host, port, user: "", password, database: String(db) }), ttlMs: ttl };
+}
+
+function gateways({ gateways, webhook, retry, relay }: Settings): Config["gateways"] {
+  const named = Object.entries({ ...gateways, default: { retry: {}, ...webhook, ...gateways.default } });
+  return Object.fromEntries(
+    named.map(([name, its]) => [
+      name,
+      gateway({
+        ...its,
+        concurrency: its.concurrency ?? relay.concurrency,
+        retry: { ...retry, ...its.retry },
+      }),
+    ]),
+  );
+}
+
+function gateway(its: Settings["gateways"][string]): GatewaySettings {
+  return onlyNamed({
+    url: its.url,
+    authKey: its.auth_key,
+    secret: its.secret,
+    timeoutMs: its.timeout,
+    concurrency: its.concurrency,
+    onUnknown: its.on_unknown,
+    holdForMs: its.hold_for,
+    maxAttempts: its.retry.max_attempts,
+    baseDelayMs: its.retry.base_delay,
+    maxDelayMs: its.retry.max_delay,
+    jitter: its.retry.jitter,
+  });
+}
+
+type Named<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+function onlyNamed<T extends object>(values: T): Named<T> {
+  const named: Named<T> = { ...values } as Named<T>;
+  for (const key of Object.keys(values) as (keyof T)[]) {
+    if (values[key] === undefined) delete named[key];
+  }
+  return named;
+}

@@ -1,0 +1,53 @@
+import { setting } from "./values.ts";
+
+export function webhookUrl() {
+  return url(
+    "an http:// or https:// URL without user:password@ and #fragment (URLs are written to the database, secrets never are: use auth_key)",
+    // The form that outbox.gateways takes; URL.parse alone also takes http:///host, HTTP:host and spaces around it.
+    (text) => /^https?:\/\/[^/@?#\s]+([/?][^#\s]*)?$/.test(text) && URL.canParse(text),
+  );
+}
+
+export function postgresUrl() {
+  return url(
+    "a postgres:// or postgresql:// URL, with the special characters of its user and password percent-encoded",
+    // `postgres://user@/db?host=/var/run/postgresql` is a libpq URL but not a WHATWG one.
+    (text) => parse(text.replace("@/", "@socket/"), "postgres:", "postgresql:") !== undefined,
+  );
+}
+
+export function redisUrl() {
+  return url(
+    "a redis:// or rediss:// URL, with the special characters of its user and password percent-encoded",
+    (text) => parse(text, "redis:", "rediss:") !== undefined,
+  );
+}
+
+interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+}
+
+/** `host` may also be an IPv6 address or, for Postgres, the directory of a Unix socket. */
+export function composeUrl(scheme: "postgres" | "redis", address: ServerAddress): string {
+  const { host, port, user, password, database } = address;
+  const login = encodeURIComponent(user) + (password === "" ? "" : `:${encodeURIComponent(password)}`);
+  const credentials = login === "" ? "" : `${login}@`;
+  const server = host.includes(":") ? `[${host.replace(/^\[|\]$/g, "")}]` : encodeURIComponent(host);
+  // pg decodes the database with decodeURI, which leaves %2F and its like as they are.
+  const path = encodeURI(database).replace(/[?#]/g, encodeURIComponent);
+  return `${scheme}://${credentials}${server}:${port}/${path}`;
+}
+
+/** Taken as it is written: a URL that is parsed and printed again may differ from what a person looks for. */
+function url(allowed: string, accepts: (text: string) => boolean) {
+  return setting(allowed, (given) => (typeof given === "string" && accepts(given) ? given : undefined));
+}
+
+function parse(text: string, ...protocols: readonly string[]): URL | undefined {
+  const parsed = text.includes("://") ? URL.parse(text) : null;
+  return parsed !== null && protocols.includes(parsed.protocol) ? parsed : undefined;
+}

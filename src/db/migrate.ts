@@ -1,0 +1,216 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Logger } from "graphile-migrate";
+import {
+  _migrateMigrationSchema as createBookkeeping,
+  type FileMigration,
+  getAllMigrations,
+  runCommittedMigration,
+} from "graphile-migrate/dist/migration.js";
+import { type ParsedSettings, parseSettings } from "graphile-migrate/dist/settings.js";
+import { Client, type PoolClient, type QueryConfig } from "pg";
+import { readMigrationSettings } from "./migration-settings.ts";
+import { isOutage } from "./outage.ts";
+
+/*
+ * Why graphile-migrate's inner functions, and not its migrate(): that one keeps its books in the schema
+ * `graphile_migrate`, whatever one asks for. An application that uses graphile-migrate in the same database would
+ * make it take our migrations for done, and the other way round. It also throws when two processes start at once,
+ * says nothing when the database is newer than the code, and ends the process when an idle connection breaks. Its inner
+ * functions run on whatever client they are given, so they get one whose bookkeeping goes to a schema of ours.
+ * The files, their hashes and `npm run migrate:commit` stay graphile-migrate's.
+ */
+const BOOKKEEPING = "outbox_migrate";
+const SCHEMA = "outbox";
+const POLL_MS = 100;
+const PATIENCE_MS = 60_000;
+
+/** Why the schema could not be brought up to date, as a sentence for the person who started us. */
+export class MigrationError extends Error {
+  override readonly name = "MigrationError";
+}
+
+export interface MigrateOptions {
+  readonly connectionString: string;
+  readonly log: (message: string) => void;
+  /** Where `committed/` is; the project's own by default. */
+  readonly folder?: string;
+  /** How long another process may take over its migration before we give up, in milliseconds. */
+  readonly patienceMs?: number;
+}
+
+/**
+ * Brings the database up to date: one line in the log for each migration applied, none when there was nothing to do.
+ * Any number of processes may call it at once. It needs a session of its own, so no transaction pooler.
+ *
+ * @throws MigrationError with a sentence, for what a person has to put right; an outage comes as node-postgres throws it.
+ */
+export async function migrate(options: MigrateOptions): Promise<void> {
+  const client = new Client({
+    connectionString: options.connectionString,
+    application_name: "outbox-migrate",
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  });
+  // Without a listener, losing this connection between two queries would end the process; the next query says so anyway.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    await lockOrWait(client, options);
+    await applyPending(client, options);
+  } finally {
+    await client.end(); // frees the lock too
+  }
+}
+
+async function applyPending(client: Client, { folder, log }: MigrateOptions): Promise<void> {
+  const { rows } = await client.query<{ database: string; role: string }>(
+    "select current_database() as database, current_user as role",
+  );
+  const { database, role } = rows[0] as { database: string; role: string };
+  const settings = await settingsFor(database, role, folder);
+
+  const pending = await pendingMigrations(client, await readCommitted(settings));
+  if (pending.length === 0) return;
+
+  const session = withOwnBookkeeping(client);
+  // A DBA's statement_timeout for the role is meant for queries, not for building an index on a large table.
+  await client.query("set statement_timeout = 0");
+  await explained(`The schema ${BOOKKEEPING} could not be made`, createBookkeeping(session, settings));
+  for (const migration of pending) {
+    const start = performance.now();
+    await explained(
+      `Migration ${migration.realFilename} failed`,
+      runCommittedMigration(session, settings, { database }, migration, ""),
+    );
+    log(`Migration ${migration.realFilename} applied in ${Math.round(performance.now() - start)} ms`);
+  }
+}
+
+/** What is committed and not yet applied, in order. Refuses a database that is not one of ours, or not of our time. */
+async function pendingMigrations(
+  client: Client,
+  committed: readonly FileMigration[],
+): Promise<FileMigration[]> {
+  const applied = await appliedMigrations(client);
+  if (applied.length === 0) await refuseForeignSchema(client);
+
+  const known = new Map(committed.map((migration) => [migration.filename, migration.hash]));
+  const unknown = applied.filter(({ filename }) => !known.has(filename)).map(({ filename }) => filename);
+  if (unknown.length > 0) {
+    throw new MigrationError(
+      `The database is newer than this version of the relayer: it has migrations that are unknown here (${unknown.join(", ")}). Start the newer version, or restore a database of this one's time.`,
+    );
+  }
+  const changed = applied
+    .filter(({ filename, hash }) => known.get(filename) !== hash)
+    .map(({ filename }) => filename);
+  if (changed.length > 0) {
+    throw new MigrationError(
+      `The database was made by other migrations than this version's: ${changed.join(", ")} was applied with another content. A committed migration is never edited; if this is a database for development, drop it.`,
+    );
+  }
+  const done = new Set(applied.map(({ hash }) => hash));
+  return committed.filter(({ hash }) => !done.has(hash));
+}
+
+interface AppliedMigration {
+  readonly filename: string;
+  readonly hash: string;
+}
+
+async function appliedMigrations(client: Client): Promise<AppliedMigration[]> {
+  // Through the catalogue, because "create … if not exists" asks for the right to create even when there is nothing to do.
+  const { rowCount } = await client.query(
+    "select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'migrations'",
+    [BOOKKEEPING],
+  );
+  if (rowCount === 0) return [];
+  const { rows } = await explained(
+    `The schema ${BOOKKEEPING} could not be read`,
+    client.query<AppliedMigration>(`select filename, hash from ${BOOKKEEPING}.migrations order by filename`),
+  );
+  return rows;
+}
+
+async function refuseForeignSchema(client: Client): Promise<void> {
+  const { rows } = await client.query<{ owner: string }>(
+    "select pg_catalog.pg_get_userbyid(nspowner) as owner from pg_catalog.pg_namespace where nspname = $1",
+    [SCHEMA],
+  );
+  const owner = rows[0]?.owner;
+  if (owner === undefined) return;
+  throw new MigrationError(
+    `The database has a schema named "${SCHEMA}" already (its owner is "${owner}"), and the relayer did not make it. Rename or drop it, or give the relayer a database in which the name is free.`,
+  );
+}
+
+async function readCommitted(settings: ParsedSettings): Promise<FileMigration[]> {
+  return explained("The committed migrations cannot be used", getAllMigrations(settings));
+}
+
+async function settingsFor(
+  database: string,
+  role: string,
+  folder: string | undefined,
+): Promise<ParsedSettings> {
+  const shared = await readMigrationSettings();
+  return parseSettings({
+    ...shared,
+    migrationsFolder: folder ?? shared.migrationsFolder,
+    databaseOwner: role,
+    // Only the database's name is read from it: the connection is ours.
+    connectionString: `postgres://unused/${encodeURIComponent(database)}`,
+    logger: new Logger(() => () => {}),
+  });
+}
+
+/**
+ * Polls instead of blocking: a blocked "select pg_advisory_lock()" holds a snapshot, for which a CREATE INDEX CONCURRENTLY
+ * in the migration under way would wait for ever.
+ */
+async function lockOrWait(client: Client, { log, patienceMs = PATIENCE_MS }: MigrateOptions): Promise<void> {
+  const deadline = performance.now() + patienceMs;
+  for (let waited = false; ; waited = true) {
+    const { rows } = await client.query<{ locked: boolean }>(
+      "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('outbox-relayer: migrate', 0)) as locked",
+    );
+    if (rows[0]?.locked) return;
+    if (!waited) log("Another process is migrating this database; waiting for it");
+    if (performance.now() >= deadline) {
+      throw new MigrationError(
+        `Another process has been migrating this database for ${patienceMs / 1000} s (its application_name is outbox-migrate in pg_stat_activity). Look at what it waits for, then start again.`,
+      );
+    }
+    await pause(POLL_MS);
+  }
+}
+
+/**
+ * The client that graphile-migrate sees. Its bookkeeping is the statements it sends as a string or under a name; a
+ * migration's own text comes as an object without a name, and goes through as it is.
+ */
+function withOwnBookkeeping(client: Client): PoolClient {
+  const ours = (text: string) => text.replace(/\bgraphile_migrate\b/g, BOOKKEEPING);
+  const session = {
+    // Makes the library skip its advisory lock, whose number every user of graphile-migrate shares: an application
+    // that migrates at this moment would fail on it. We hold a lock of our own.
+    __isMockClient: true,
+    query: (query: string | QueryConfig, values?: unknown[]) => {
+      if (typeof query === "string") return client.query(ours(query), values);
+      return client.query(query.name === undefined ? query : { ...query, text: ours(query.text) });
+    },
+  };
+  return session as unknown as PoolClient;
+}
+
+async function explained<T>(what: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isOutage(error)) throw error; // not the migration's fault: the caller may wait and start again
+    throw new MigrationError(`${what}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,214 @@
+import type { Pool } from "pg";
+import type { Outcome } from "../gateway/outcome.ts";
+
+/** The exclusive right to one attempt at a message, and what the attempt needs. */
+export interface Claim {
+  readonly id: number;
+  readonly attempt: number;
+  /** The relayer's number when it claimed; the fence, with `attempt`. */
+  readonly relayer: number;
+  readonly recipient: string;
+  readonly content: string;
+  readonly traceparent: string | null;
+  /** On this process's monotonic clock (`performance.now()`), so that no clock skew sends an expired code. */
+  readonly expiresAtMs: number;
+}
+
+export interface Result {
+  readonly claim: Claim;
+  readonly outcome: Outcome;
+}
+
+export type DeadReason = "rejected" | "exhausted" | "expired" | "cancelled" | "unknown_outcome";
+
+export interface Settled {
+  /** What `sent_at` is for all that were accepted. */
+  readonly settled_at: string;
+  readonly sent: number;
+  /** Ids whose claim was no longer ours: nothing was changed. */
+  readonly stale: readonly number[];
+  readonly dead: readonly number[];
+  readonly dead_reasons: readonly DeadReason[];
+}
+
+/** What the relayer reads of `outbox.gateways`. */
+export interface Gateway {
+  readonly name: string;
+  readonly url: string | null;
+  readonly concurrency: number;
+  readonly timeout_ms: number;
+  readonly paused: boolean;
+  readonly held_until: string | null;
+  readonly hold_reason: string | null;
+  readonly hold_detail: string | null;
+}
+
+export interface State {
+  readonly running: boolean;
+  readonly installation: string;
+  readonly gateways: readonly Gateway[];
+}
+
+/** How long to keep, as Postgres intervals in milliseconds; null is for ever. */
+export interface Retention {
+  readonly sentMs: number;
+  readonly attemptsMs: number;
+  readonly deadLettersMs: number | undefined;
+  readonly auditMs: number | undefined;
+}
+
+/** The SQL functions of the outbox, as the relayer calls them: their contracts stand in migrations/fixtures/functions. */
+export interface Outbox {
+  claim(relayer: number, gateway: string, batchSize: number): Promise<Claim[]>;
+  /** `results` of one relayer number, sorted by id, so that two settles never deadlock. */
+  settle(relayer: number, results: readonly Result[]): Promise<Settled>;
+  release(relayer: number, ids: readonly number[]): Promise<number>;
+  /** Gives back what Postgres says is claimed at the gateway under this number, and the relayer does not know of. */
+  disown(relayer: number, gateway: string, known: readonly number[]): Promise<number>;
+  /** Milliseconds until the gateway's next message is due; null when none waits. */
+  nextDue(gateway: string): Promise<number | null>;
+  state(): Promise<State>;
+  takeTick(tick: string): Promise<boolean>;
+  stayAwake(leaseMs: number): Promise<void>;
+  configureGateway(name: string, settings: Readonly<Record<string, unknown>>): Promise<void>;
+  /** What was done, a sentence each. */
+  maintain(retention: Retention): Promise<string[]>;
+  notify(payload: string): Promise<void>;
+}
+
+interface ClaimedRow extends Omit<Claim, "relayer" | "expiresAtMs"> {
+  readonly expires_in_ms: number | null;
+}
+
+export function createOutbox(pool: Pool): Outbox {
+  return {
+    async claim(relayer, gateway, batchSize) {
+      const asked = performance.now();
+      const { rows } = await pool.query<ClaimedRow>({
+        name: "claim",
+        text: "select * from outbox.claim($1, $2, $3)",
+        values: [relayer, gateway, batchSize],
+      });
+      return rows.map((row) => ({
+        id: row.id,
+        attempt: row.attempt,
+        relayer,
+        recipient: row.recipient,
+        content: row.content,
+        traceparent: row.traceparent,
+        // Counted from before the question: rather a little too early than too late.
+        expiresAtMs: row.expires_in_ms === null ? Number.POSITIVE_INFINITY : asked + row.expires_in_ms,
+      }));
+    },
+
+    async settle(relayer, results) {
+      const { rows } = await pool.query<Settled>({
+        name: "settle",
+        text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        values: [
+          relayer,
+          results.map(({ claim }) => claim.id),
+          results.map(({ claim }) => claim.attempt),
+          results.map(({ outcome }) => outcome.kind),
+          results.map(({ outcome }) => outcome.httpStatus),
+          results.map(({ outcome }) => outcome.gatewayMessageId),
+          results.map(({ outcome }) => outcome.error),
+          results.map(({ outcome }) => outcome.durationMs),
+          results.map(({ outcome }) => outcome.retryAfterMs),
+        ],
+      });
+      return only(rows);
+    },
+
+    async release(relayer, ids) {
+      const { rows } = await pool.query<{ released: number }>({
+        name: "release",
+        text: "select outbox.release($1, $2) as released",
+        values: [relayer, ids],
+      });
+      return only(rows).released;
+    },
+
+    async disown(relayer, gateway, known) {
+      const { rows } = await pool.query<{ disowned: number }>({
+        name: "disown",
+        text: "select outbox.disown($1, $2, $3) as disowned",
+        values: [relayer, gateway, known],
+      });
+      return only(rows).disowned;
+    },
+
+    async nextDue(gateway) {
+      const { rows } = await pool.query<{ next_due: number | null }>({
+        name: "next_due",
+        text: "select outbox.next_due($1)",
+        values: [gateway],
+      });
+      return only(rows).next_due;
+    },
+
+    async state() {
+      const { rows } = await pool.query<State>({
+        name: "state",
+        text: `
+          select
+            scheduler.running,
+            scheduler.installation,
+            (
+              select json_agg(json_build_object(
+                'name', gateways.name,
+                'url', gateways.url,
+                'concurrency', gateways.concurrency,
+                'timeout_ms', (extract(epoch from gateways.timeout) * 1000)::int,
+                'paused', gateways.paused,
+                'held_until', case when gateways.held_until > clock_timestamp() then gateways.held_until end,
+                'hold_reason', gateways.hold_reason,
+                'hold_detail', gateways.hold_detail
+              ) order by gateways.name)
+              from outbox.gateways
+            ) as gateways
+          from outbox.scheduler`,
+      });
+      return only(rows);
+    },
+
+    async takeTick(tick) {
+      const { rows } = await pool.query<{ take_tick: boolean }>("select outbox.take_tick($1)", [tick]);
+      return only(rows).take_tick;
+    },
+
+    async stayAwake(leaseMs) {
+      await pool.query({
+        name: "stay_awake",
+        text: "select outbox.stay_awake(make_interval(secs => $1))",
+        values: [leaseMs / 1_000],
+      });
+    },
+
+    async configureGateway(name, settings) {
+      await pool.query("select outbox.configure_gateway($1, $2)", [name, settings]);
+    },
+
+    async maintain(retention) {
+      const { rows } = await pool.query<{ maintain: string }>(
+        "select outbox.maintain($1::interval, $2::interval, $3::interval, $4::interval)",
+        [retention.sentMs, retention.attemptsMs, retention.deadLettersMs, retention.auditMs].map(milliseconds),
+      );
+      return rows.map((row) => row.maintain);
+    },
+
+    async notify(payload) {
+      await pool.query("select pg_notify('outbox', $1)", [payload]);
+    },
+  };
+}
+
+function milliseconds(ms: number | undefined): string | null {
+  return ms === undefined ? null : `${ms} milliseconds`;
+}
+
+function only<Row>(rows: readonly Row[]): Row {
+  const [row] = rows;
+  if (row === undefined) throw new Error("Postgres answered no row where there is always one");
+  return row;
+}

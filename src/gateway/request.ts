@@ -1,0 +1,73 @@
+import type { Dispatcher } from "undici";
+import { createSigner } from "./signature.ts";
+
+/** What the gateway needs of a message. */
+export interface Sendable {
+  readonly id: number;
+  readonly recipient: string;
+  readonly content: string;
+  readonly traceparent: string | null;
+}
+
+export interface RequestOptions {
+  readonly url: string;
+  /** Sent as `api-key`. */
+  readonly authKey?: string | undefined;
+  /** Signs every request, see `createSigner`. */
+  readonly secret?: string | undefined;
+  /** Names this database among the gateway's senders, so that ids of two installations never meet. */
+  readonly installation: string;
+  readonly userAgent: string;
+}
+
+/** https://www.w3.org/TR/trace-context/#traceparent-header-field-values */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+/** VCHAR, space and tab: RFC 9110, section 5.5, without obs-text, whose encoding nobody has agreed on. */
+const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
+
+/**
+ * Returns what makes the POST of a message. Its id is the same on every attempt and replay, which is what lets the gateway
+ * drop the second of two. Throws a TypeError for options that no request could carry.
+ */
+export function createRequestMaker(
+  options: RequestOptions,
+): (message: Sendable) => Dispatcher.DispatchOptions {
+  const { pathname, search, username, password } = new URL(options.url);
+  const path = `${pathname}${search}`;
+  const sign = createSigner(options.secret);
+  const idPrefix = `msg_${options.installation}_`;
+  const constant = [
+    ["content-type", "application/json"],
+    ["accept", "application/json"],
+    ["user-agent", options.userAgent],
+    ...(options.authKey === undefined ? [] : [["api-key", options.authKey]]),
+    ...(username === "" && password === "" ? [] : [["authorization", basic(username, password)]]),
+  ].flat();
+  if (![...constant, idPrefix].every((value) => HEADER_VALUE.test(value))) {
+    throw new TypeError("the auth key, the installation and the user agent must be printable ASCII");
+  }
+
+  return ({ id, recipient, content, traceparent }) => {
+    const messageId = `${idPrefix}${id}`;
+    const timestamp = Math.floor(Date.now() / 1_000);
+    const body = JSON.stringify({ to: recipient, content });
+    const headers = [
+      ...constant,
+      "idempotency-key",
+      messageId,
+      "webhook-id",
+      messageId,
+      "webhook-timestamp",
+      String(timestamp),
+    ];
+    if (sign !== null) headers.push("webhook-signature", sign(messageId, timestamp, body));
+    // A malformed traceparent is to be ignored, and must not cost the message.
+    if (traceparent !== null && TRACEPARENT.test(traceparent)) headers.push("traceparent", traceparent);
+    return { method: "POST", path, headers, body };
+  };
+}
+
+function basic(username: string, password: string): string {
+  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return `Basic ${Buffer.from(credentials).toString("base64")}`;
+}

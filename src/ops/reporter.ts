@@ -1,0 +1,119 @@
+import type { Result, Settled, State } from "../db/outbox.ts";
+import type { Logger } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
+
+export interface ReporterOptions {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly isOutage: (error: unknown) => boolean;
+  /** Told of what was sent, for receipts. */
+  readonly onSent: (gatewayMessageIds: readonly string[], sentAt: string) => void;
+}
+
+const SAMPLE = 10;
+
+/**
+ * What happens in the relay, as log lines and metrics: a line for each group of messages that share a fate, none for each
+ * message, and never a number or a content.
+ */
+export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptions) {
+  let away = false;
+  let lastError = "";
+
+  function reportFailures(gateway: string, results: readonly Result[], settled: Settled): void {
+    const dead = new Set(settled.dead);
+    const stale = new Set(settled.stale);
+    const retried = results.filter(
+      ({ claim, outcome }) => outcome.kind !== "accepted" && !dead.has(claim.id) && !stale.has(claim.id),
+    );
+    if (retried.length > 0) {
+      const fields = { gateway, count: retried.length, message_ids: sample(retried), error: retried[0]?.outcome.error };
+      log.info(fields, "attempts failed; their messages wait for the next");
+    }
+    if (settled.dead.length > 0) {
+      for (const [reason, count] of tally(settled.dead_reasons)) metrics.gateway(gateway).deadLetters(reason, count);
+      const buried = results.filter(({ claim }) => dead.has(claim.id));
+      const reasons = Object.fromEntries(tally(settled.dead_reasons));
+      const fields = { gateway, count: dead.size, reasons, message_ids: sample(buried), error: buried[0]?.outcome.error };
+      log.warn(fields, "messages ended as dead letters");
+    }
+    if (settled.stale.length > 0) {
+      metrics.staleSettles(settled.stale.length);
+      const late = results.filter(({ claim }) => stale.has(claim.id));
+      const outcomes = Object.fromEntries(tally(late.map(({ outcome }) => outcome.kind)));
+      log.warn({ gateway, outcomes, message_ids: settled.stale }, "results came too late: the claims were rescued");
+    }
+  }
+
+  return {
+    claimed(_gateway: string, _count: number, durationMs: number): void {
+      metrics.claim(durationMs / 1_000);
+    },
+    outcome(gateway: string, { outcome }: Result): void {
+      metrics.gateway(gateway).attempt(outcome.kind, outcome.durationMs / 1_000);
+    },
+    inFlight(gateway: string, count: number): void {
+      metrics.gateway(gateway).inflight(count);
+    },
+    settled(gateway: string, results: readonly Result[], settled: Settled, durationMs: number): void {
+      metrics.settle(durationMs / 1_000, results.length);
+      if (settled.sent < results.length) reportFailures(gateway, results, settled);
+      if (settled.sent === 0) return;
+      const stale = new Set(settled.stale);
+      const ids: string[] = [];
+      for (const { claim, outcome } of results) {
+        if (outcome.gatewayMessageId !== null && !stale.has(claim.id)) ids.push(outcome.gatewayMessageId);
+      }
+      onSent(ids, settled.settled_at);
+    },
+    refused(gateway: string, { claim, outcome }: Result, error: unknown): void {
+      log.error({ gateway, message_id: claim.id, outcome: outcome.kind, err: error }, "Postgres refuses a result; trying again");
+    },
+    unsettled(gateway: string, count: number): void {
+      log.error({ gateway, count }, "stopped with results that could not be recorded; their messages will be sent again");
+    },
+    disowned(gateway: string, count: number): void {
+      log.warn({ gateway, count }, "gave back claims whose answer was lost with a connection");
+    },
+    state(state: State, before: State | undefined): void {
+      metrics.schedulerRunning(state.running);
+      if (away) {
+        away = false;
+        log.info("Postgres answers again");
+      }
+      if (before?.running !== undefined && before.running !== state.running) {
+        log.info(state.running ? "the scheduler was resumed" : "the scheduler was paused");
+      }
+      const was = new Map(before?.gateways.map((gateway) => [gateway.name, gateway]));
+      for (const { name, paused, held_until, hold_reason, hold_detail } of state.gateways) {
+        const old = was.get(name);
+        if (paused !== (old?.paused ?? false)) log.info({ gateway: name }, paused ? "gateway paused" : "gateway resumed");
+        if (held_until !== null && held_until !== (old?.held_until ?? null)) {
+          log.warn({ gateway: name, held_until, reason: hold_reason, error: hold_detail }, "gateway held");
+        }
+        if (held_until === null && old !== undefined && old.held_until !== null) log.info({ gateway: name }, "gateway no longer held");
+      }
+    },
+    error(what: string, error: unknown): void {
+      if (isOutage(error)) {
+        if (!away) log.warn({ during: what, err: error }, "Postgres is away; waiting for it");
+        away = true;
+        return;
+      }
+      const message = `${what}: ${error instanceof Error ? error.message : String(error)}`;
+      if (message !== lastError) log.error({ during: what, err: error }, "a statement failed; trying again");
+      lastError = message;
+    },
+  };
+}
+
+function sample(results: readonly Result[]): number[] {
+  return results.slice(0, SAMPLE).map(({ claim }) => claim.id);
+}
+
+function tally<Key extends string>(keys: readonly Key[]): Map<Key, number> {
+  const counts = new Map<Key, number>();
+  for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
+  return counts;
+}
+

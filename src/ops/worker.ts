@@ -1,0 +1,96 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Logger, type ParsedCronItem, parseCrontab, type Runner, run, type TaskList } from "graphile-worker";
+import type { Pool } from "pg";
+
+export interface WorkerOptions {
+  /** Used for nothing else; ended by stop(). It must wait out an outage: graphile-worker does not. */
+  readonly pool: Pool;
+  readonly crontab: readonly ParsedCronItem[];
+  readonly tasks: TaskList;
+  readonly log: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+}
+
+export interface Worker {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A line of the crontab that cannot be run, as a sentence for the person who wrote it. */
+export class CrontabError extends Error {
+  override readonly name = "CrontabError";
+}
+
+/** @throws CrontabError for a line that does not parse, and for a task that there is not. */
+export function readCrontab(text: string, path: string, tasks: readonly string[]): ParsedCronItem[] {
+  let items: ParsedCronItem[];
+  try {
+    items = parseCrontab(text);
+  } catch (error) {
+    throw new CrontabError(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+  const unknown = items.map(({ task }) => task).filter((task) => !tasks.includes(task));
+  if (unknown.length > 0) {
+    throw new CrontabError(`${path}: there is no task ${unknown.join(", ")}; there are ${tasks.join(", ")}.`);
+  }
+  return items;
+}
+
+const RESTART_MS = 1_000;
+
+/** Graphile Worker, with its queue in the schema outbox_worker: the crontab and the jobs of this project. */
+export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
+  const logger = new Logger(() => (level, message) => log(LEVELS[level] ?? "debug", `graphile-worker: ${message}`));
+  const stopping = new AbortController();
+  let runner: Runner | undefined;
+  let watching: Promise<void> | undefined;
+
+  function begin(): Promise<Runner> {
+    return run({
+      pgPool: pool,
+      schema: "outbox_worker",
+      parsedCronItems: [...crontab],
+      taskList: tasks,
+      concurrency: 2,
+      pollInterval: 5_000,
+      // Signals are main's; graphile-worker's handlers would end the process before the drain.
+      noHandleSignals: true,
+      logger,
+    });
+  }
+
+  /** A runner that ends by itself, which it does for errors that it takes for the end of the world, begins anew. */
+  async function watch(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        await runner?.promise;
+        if (!stopping.signal.aborted) log("warn", "graphile-worker stopped by itself; starting it again");
+      } catch (error) {
+        log("warn", `graphile-worker failed; starting it again: ${error instanceof Error ? error.message : error}`);
+      }
+      await pause(RESTART_MS, undefined, { signal: stopping.signal }).catch(() => {});
+      if (stopping.signal.aborted) return;
+      runner = await begin().catch(() => undefined);
+    }
+  }
+
+  return {
+    async start() {
+      runner = await begin();
+      watching = watch();
+    },
+    async stop() {
+      stopping.abort();
+      await runner?.stop().catch(() => {}); // it throws when it has stopped already
+      await watching;
+      await pool.end();
+    },
+  };
+}
+
+/** One level quieter than graphile-worker has it: its every start and stop is no news here. */
+const LEVELS: Readonly<Record<string, "debug" | "info" | "warn" | "error">> = {
+  error: "error",
+  warning: "warn",
+  info: "debug",
+  debug: "debug",
+};

@@ -1,0 +1,240 @@
+import { createApp } from "./api/app.ts";
+import { startServer } from "./api/server.ts";
+import type { Addresses } from "./banner.ts";
+import type { Config } from "./config/config.ts";
+import { gatewayColumns } from "./config/gateway-columns.ts";
+import { createListener } from "./db/listener.ts";
+import { migrate } from "./db/migrate.ts";
+import { isOutage } from "./db/outage.ts";
+import { createOutbox, type Gateway } from "./db/outbox.ts";
+import { createPool, createWaitingPool } from "./db/pool.ts";
+import { waitForDatabase } from "./db/wait-for-database.ts";
+import { createDeadlineWheel } from "./gateway/deadline-wheel.ts";
+import { createWebhook } from "./gateway/webhook.ts";
+import type { Logger } from "./ops/log.ts";
+import { createMetrics } from "./ops/metrics.ts";
+import { createReceipts } from "./ops/receipts.ts";
+import { createReporter } from "./ops/reporter.ts";
+import { createWorker, readCrontab } from "./ops/worker.ts";
+import { createRelay } from "./relay/relay.ts";
+import { createSession } from "./relay/session.ts";
+import type { Services } from "./services.ts";
+import { createMaintainTask } from "../tasks/maintain.ts";
+import { createRelayTask } from "../tasks/relay.ts";
+
+export interface ProgramOptions {
+  readonly config: Config;
+  readonly crontab: { readonly text: string; readonly path: string };
+  readonly databaseUrl: string;
+  /** Where messages of the default gateway go that has no address; starts what is there. */
+  readonly fallbackGateway: (() => Promise<string>) | undefined;
+  readonly version: string;
+  /** Host and process, for people. */
+  readonly name: string;
+  readonly log: Logger;
+  readonly services: Services;
+  readonly signal: AbortSignal;
+}
+
+/** The relay loop is taken for stuck when it has not turned for so long. It turns each second, also without Postgres. */
+const STUCK_MS = 60_000;
+const API_QUERY_TIMEOUT_MS = 2_000;
+const RELAY_QUERY_TIMEOUT_MS = 30_000;
+
+/** Starts everything, each part in `services`; resolves when messages are relayed. */
+export async function startProgram(options: ProgramOptions): Promise<Addresses> {
+  const { config, databaseUrl: connectionString, version, log, services, signal } = options;
+  const continuous = config.relay.mode === "continuous";
+  const metrics = createMetrics({ version });
+  const warn = (message: string) => log.warn(message);
+  const state = { migrated: false, draining: false, fallbackUrl: undefined as string | undefined };
+  const tasks = ["relay", "maintain"] as const;
+  const crontab = readCrontab(options.crontab.text, options.crontab.path, tasks);
+
+  const receipts =
+    config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
+  if (receipts) await services.start("receipts", receipts);
+
+  const relayPool = createPool({
+    connectionString,
+    max: 8,
+    applicationName: "outbox-relay",
+    queryTimeoutMs: RELAY_QUERY_TIMEOUT_MS,
+    log: warn,
+  });
+  await services.start("relay pool", { stop: () => relayPool.end() });
+  const outbox = createOutbox(relayPool);
+
+  const events = createReporter({
+    log,
+    metrics,
+    isOutage,
+    onSent: (ids, sentAt) => receipts?.record(ids, sentAt),
+  });
+  const session = createSession({
+    connectionString,
+    name: options.name,
+    version,
+    deadAfterMs: config.relay.deadAfterMs,
+    onRegistered(relayer) {
+      log.info({ relayer }, "registered as a relayer");
+      relay.wake();
+    },
+    onLost(reason) {
+      log.warn({ reason }, "this relayer lost its number; it takes a new one");
+      void relay.drop();
+    },
+    onRescued({ relayer, name, rescued }) {
+      metrics.rescuedClaims(rescued);
+      log.warn({ dead_relayer: relayer, name, claims: rescued }, "another relayer is gone; its claims are free again");
+    },
+  });
+  const deadlines = createDeadlineWheel();
+  const relay = createRelay({
+    outbox,
+    events,
+    isOutage,
+    relayer: () => session.number(),
+    continuous,
+    batchSize: config.relay.batchSize,
+    pollIntervalMs: config.relay.pollIntervalMs,
+    createWebhook(gateway, installation) {
+      const url = urlOf(gateway, state.fallbackUrl);
+      if (url === undefined) return undefined;
+      const { authKey, secret } = config.gateways[gateway.name] ?? {};
+      return createWebhook({
+        url,
+        authKey,
+        secret,
+        timeoutMs: gateway.timeout_ms,
+        concurrency: gateway.concurrency,
+        installation,
+        userAgent: `outbox-relayer/${version}`,
+        deadlines,
+      });
+    },
+  });
+
+  // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
+  const apiPool = createPool({
+    connectionString,
+    max: 8,
+    applicationName: "outbox-api",
+    queryTimeoutMs: API_QUERY_TIMEOUT_MS,
+    connectTimeoutMs: API_QUERY_TIMEOUT_MS,
+    log: warn,
+  });
+  await services.start("API pool", { stop: () => apiPool.end() });
+  const app = createApp({
+    pool: apiPool,
+    version,
+    loopbackOnly: isLoopback(config.host),
+    log: (level, fields, message) => log[level](fields, message),
+    metrics: () => metrics.render(),
+    alive: () =>
+      !state.migrated || relay.lastTurnMsAgo() < STUCK_MS
+        ? { alive: true }
+        : { alive: false, reason: `the relay loop has not turned for ${Math.round(relay.lastTurnMsAgo() / 1_000)} s` },
+    ready() {
+      const parts = {
+        migrated: { ok: state.migrated },
+        database: { ok: relay.reachable() },
+        relayer: { ok: session.number() !== undefined },
+        not_draining: { ok: !state.draining },
+      };
+      return { ready: Object.values(parts).every(({ ok }) => ok), parts };
+    },
+  });
+  const server = await startServer({
+    app,
+    host: config.host,
+    port: config.port,
+    graceMs: 1_000,
+    onError: (error) => log.error({ err: error }, "the HTTP server cannot take a connection"),
+  });
+  await services.start("HTTP server", server);
+  if (!isLoopback(config.host)) {
+    log.warn({ host: config.host }, "the API has no keys: whoever reaches this address can read messages and stop the scheduler");
+  }
+
+  await waitForDatabase({ connectionString, log: warn, signal });
+  await migrate({ connectionString, log: (message) => log.info(message) });
+  state.migrated = true;
+  for (const [name, settings] of Object.entries(config.gateways)) {
+    await outbox.configureGateway(name, gatewayColumns(settings));
+  }
+  const { gateways } = await outbox.state();
+  const defaultGateway = gateways.find(({ name }) => name === "default") as Gateway;
+  if (defaultGateway.url === null) state.fallbackUrl = await options.fallbackGateway?.();
+  for (const gateway of gateways) {
+    if (urlOf(gateway, state.fallbackUrl) === undefined) log.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
+  }
+  for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
+  signal.throwIfAborted();
+
+  await services.start("session", session);
+  await services.start("relay", { start: () => relay.start(), stop: () => relay.stop(config.shutdown.graceMs) });
+  await services.start(
+    "listener",
+    createListener({
+      connectionString,
+      channel: "outbox",
+      log: warn,
+      onConnected() {
+        metrics.wakeup("notify");
+        relay.wake();
+      },
+      onNotification(payload) {
+        metrics.wakeup("notify");
+        // The switch or a gateway was changed by a person: look at that first.
+        if (payload === "pause" || payload === "resume") void relay.refresh().then(() => relay.wake());
+        else relay.wake();
+      },
+    }),
+  );
+  await services.start(
+    "worker",
+    createWorker({
+      pool: createWaitingPool({ connectionString, max: 4, applicationName: "outbox-worker", log: warn }),
+      crontab,
+      log: (level, message) => log[level](message),
+      tasks: {
+        relay: createRelayTask({
+          continuous,
+          async wake() {
+            metrics.wakeup("cron");
+            relay.wake();
+            await outbox.notify("cron");
+          },
+          tick: (tick) => relay.tick(tick),
+          log: (fields, message) => log.info(fields, message),
+        }),
+        maintain: createMaintainTask({
+          maintain: () => outbox.maintain(config.retention),
+          log: (fields, message) => log.info(fields, message),
+        }),
+      } satisfies Record<(typeof tasks)[number], unknown>,
+    }),
+  );
+  // Stopped first of all: from here on we are not ready.
+  await services.start("readiness", {
+    stop() {
+      state.draining = true;
+    },
+  });
+
+  return {
+    psql: connectionString,
+    api: `${server.url}/api/v1`,
+    swagger: `${server.url}/api/v1/swagger/index.html`,
+    gateway: urlOf(defaultGateway, state.fallbackUrl) ?? "nowhere: set WEBHOOK_URL, or url in outbox.gateways",
+  };
+}
+
+function urlOf(gateway: Gateway, fallbackUrl: string | undefined): string | undefined {
+  return gateway.url ?? (gateway.name === "default" ? fallbackUrl : undefined);
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\./.test(host);
+}

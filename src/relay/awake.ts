@@ -1,0 +1,55 @@
+export interface AwakeOptions {
+  /** Promises in the database, for so many milliseconds, that this process looks by itself. */
+  readonly promise: (leaseMs: number) => Promise<void>;
+  readonly onError: (error: unknown) => void;
+  readonly now?: () => number;
+}
+
+/** While messages come fast, looking every few milliseconds is cheaper than a NOTIFY in each producer's commit. */
+export interface Awake {
+  /** Told of every claim and how much it got. Returns the pause to the next look while awake, else undefined. */
+  claimed(count: number): number | undefined;
+}
+
+const LEASE_MS = 2_000;
+/** So many fruitful claims within a window are worth a lease: quiet traffic pays no write. */
+const BUSY_CLAIMS = 20;
+const WINDOW_MS = 200;
+const PAUSE_MS = 4;
+/** After the lease, for producers that read it just before it ended. */
+const AFTERGLOW_MS = 100;
+
+export function createAwake({ promise, onError, now = () => performance.now() }: AwakeOptions): Awake {
+  let windowStart = now();
+  let fruitful = 0;
+  let awakeUntil = Number.NEGATIVE_INFINITY;
+  let promising = false;
+
+  function renew(at: number): void {
+    promising = true;
+    promise(LEASE_MS)
+      .then(() => {
+        // Counted from after the promise was made, so that we are awake for longer than the database says.
+        awakeUntil = now() + LEASE_MS + AFTERGLOW_MS;
+      }, onError)
+      .finally(() => {
+        promising = false;
+      });
+    windowStart = at;
+    fruitful = 0;
+  }
+
+  return {
+    claimed(count) {
+      const at = now();
+      if (at - windowStart > WINDOW_MS) {
+        windowStart = at;
+        fruitful = 0;
+      }
+      if (count > 0) fruitful++;
+      const nearItsEnd = awakeUntil - at < LEASE_MS / 2;
+      if (fruitful >= BUSY_CLAIMS && nearItsEnd && !promising) renew(at);
+      return at < awakeUntil ? PAUSE_MS : undefined;
+    },
+  };
+}

@@ -1,0 +1,169 @@
+import type { Claim, Result } from "../db/outbox.ts";
+import type { Outcome } from "../gateway/outcome.ts";
+import { createAppetite } from "./appetite.ts";
+
+export interface LaneOptions {
+  /** Claims up to so many messages of the lane's gateway; none while this relayer has no number. */
+  readonly claim: (size: number) => Promise<Claim[]>;
+  readonly nextDue: () => Promise<number | null>;
+  readonly send: (claim: Claim, done: (outcome: Outcome) => void) => void;
+  /** Gives back claims that were not sent. */
+  readonly release: (claims: readonly Claim[]) => Promise<void>;
+  readonly onOutcome: (result: Result) => void;
+  readonly onInFlight: (count: number) => void;
+  /** Told of every claim. Returns a pause in milliseconds while messages come so fast that looking beats being told. */
+  readonly onClaimed: (count: number) => number | undefined;
+  /** false: messages are claimed by take() alone (relay.mode: scheduled). */
+  readonly continuous: boolean;
+  readonly concurrency: number;
+  /** The most messages of one claim. */
+  readonly batchSize: number;
+  /** The longest pause between two looks. */
+  readonly pollIntervalMs: number;
+}
+
+/** What is relayed through one gateway, apart from all others, so that a slow one never blocks another. */
+export interface Lane {
+  /** Look now: something may be due. */
+  wake(): void;
+  /** Claims and sends at most `size` messages, however busy the lane is; returns how many. */
+  take(size: number): Promise<number>;
+  /** Gives back what is claimed and not yet sent. */
+  drop(): Promise<void>;
+  /** Claims nothing more, and gives back what was not sent. What is in flight goes on; resolves when it has ended. */
+  stop(): Promise<void>;
+}
+
+const SHORTEST_RETRY_MS = 20;
+
+/**
+ * Wake → claim a batch → keep up to `concurrency` POSTs in flight → hand the outcomes to the settler → claim again before
+ * the buffer is dry. One claim at a time.
+ */
+export function createLane(options: LaneOptions): Lane {
+  const { concurrency, pollIntervalMs } = options;
+  const appetite = createAppetite(options.batchSize);
+  /** What is claimed and not yet sent: `buffer` from `head` on. */
+  let buffer: Claim[] = [];
+  let head = 0;
+  let inFlight = 0;
+  let filling: Promise<unknown> = Promise.resolve();
+  let looking = false;
+  let woken = false;
+  let stopped = false;
+  let fruitless = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const ended = Promise.withResolvers<void>();
+
+  function pump(): void {
+    const now = performance.now();
+    const expired: Claim[] = [];
+    while (inFlight < concurrency && head < buffer.length) {
+      const claim = buffer[head++] as Claim;
+      if (claim.expiresAtMs <= now) expired.push(claim);
+      else launch(claim);
+    }
+    // Given back, it is buried as expired by the next claim.
+    if (expired.length > 0) void giveBack(expired).then(wake);
+    if (woken && !looking && !stopped && appetite.wants(buffer.length - head)) {
+      const size = appetite.size(concurrency - inFlight - (buffer.length - head));
+      if (size > 0) void look(size);
+    }
+    if (stopped && inFlight === 0) ended.resolve();
+  }
+
+  function launch(claim: Claim): void {
+    options.onInFlight(++inFlight);
+    options.send(claim, (outcome) => {
+      options.onInFlight(--inFlight);
+      appetite.completed();
+      options.onOutcome({ claim, outcome });
+      pump();
+    });
+  }
+
+  async function look(size: number): Promise<void> {
+    looking = true;
+    woken = false;
+    clearTimeout(timer);
+    try {
+      const claimed = await fill(size);
+      const awakePauseMs = options.onClaimed(claimed);
+      if (claimed === size) woken = true;
+      else if (awakePauseMs !== undefined) sleep(awakePauseMs);
+      else await sleepUntilDue(claimed);
+    } catch {
+      // Reported where it arose. Postgres is away or refuses: asking more often would not help it.
+      sleep(pollIntervalMs);
+    }
+    looking = false;
+    pump();
+  }
+
+  function fill(size: number): Promise<number> {
+    const filled = claimInto(size);
+    filling = Promise.allSettled([filling, filled]);
+    return filled;
+  }
+
+  async function claimInto(size: number): Promise<number> {
+    const claims = await options.claim(size);
+    if (stopped) await giveBack(claims);
+    else {
+      buffer = head === buffer.length ? claims : buffer.slice(head).concat(claims);
+      head = 0;
+    }
+    return claims.length;
+  }
+
+  /** Everything due is claimed; now wait for what is due next. A wake comes first if there is one. */
+  async function sleepUntilDue(claimed: number): Promise<void> {
+    pump();
+    fruitless = claimed > 0 ? 0 : fruitless + 1;
+    const dueMs = (await options.nextDue()) ?? Number.POSITIVE_INFINITY;
+    // Due, and yet not claimed: somebody else holds the row, and asking at once would only ask again.
+    const patienceMs = fruitless === 0 ? 0 : SHORTEST_RETRY_MS * 2 ** Math.min(fruitless, 10);
+    sleep(Math.max(dueMs, patienceMs));
+  }
+
+  function sleep(ms: number): void {
+    if (stopped) return;
+    clearTimeout(timer);
+    timer = setTimeout(wake, Math.min(Math.max(ms, 0), pollIntervalMs));
+  }
+
+  function wake(): void {
+    if (!options.continuous) return;
+    woken = true;
+    pump();
+  }
+
+  async function giveBack(claims: readonly Claim[]): Promise<void> {
+    if (claims.length > 0) await options.release(claims);
+  }
+
+  async function drop(): Promise<void> {
+    const unsent = buffer.slice(head);
+    buffer = [];
+    head = 0;
+    await giveBack(unsent);
+  }
+
+  return {
+    wake,
+    async take(size) {
+      const claimed = await fill(size);
+      pump();
+      return claimed;
+    },
+    drop,
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      await drop();
+      await filling;
+      pump();
+      await ended.promise;
+    },
+  };
+}

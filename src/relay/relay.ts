@@ -1,0 +1,151 @@
+import type { Gateway, Outbox, State } from "../db/outbox.ts";
+import type { Webhook } from "../gateway/webhook.ts";
+import { createAwake } from "./awake.ts";
+import type { RelayEvents } from "./events.ts";
+import { createRoute, type Route } from "./route.ts";
+
+export interface RelayOptions {
+  readonly outbox: Outbox;
+  /** This relayer's number; undefined while it has none. */
+  readonly relayer: () => number | undefined;
+  /** Undefined for a gateway that has no address: its messages wait. */
+  readonly createWebhook: (gateway: Gateway, installation: string) => Webhook | undefined;
+  /** false: messages are claimed by tick() alone (relay.mode: scheduled). */
+  readonly continuous: boolean;
+  /** The most messages of one claim; in scheduled mode of one tick, for the whole cluster. */
+  readonly batchSize: number;
+  readonly pollIntervalMs: number;
+  readonly isOutage: (error: unknown) => boolean;
+  readonly events: RelayEvents;
+}
+
+export interface Relay {
+  /** Reads the gateways and begins; from then on it follows what changes in the database. */
+  start(): Promise<void>;
+  /** Look now: something may be due. */
+  wake(): void;
+  /** Reads the switch and the gateways again, now. */
+  refresh(): Promise<void>;
+  /** Relays for one tick of the crontab, unless that was done; `tick` is its time. Returns how many it claimed. Throws when it could not. */
+  tick(tick: string): Promise<number>;
+  /** Gives back what is claimed and not yet sent. */
+  drop(): Promise<void>;
+  /** How long ago the loop last turned, whatever Postgres answered. */
+  lastTurnMsAgo(): number;
+  /** Did Postgres answer when it was last asked? */
+  reachable(): boolean;
+  /** Stops claiming; lets sends finish until `graceMs` have passed, then ends them; settles; gives the rest back. */
+  stop(graceMs: number): Promise<void>;
+}
+
+const REFRESH_MS = 1_000;
+
+export function createRelay(options: RelayOptions): Relay {
+  const { outbox, events } = options;
+  const routes = new Map<string, Route>();
+  const retiring = new Set<Promise<void>>();
+  const awake = createAwake({
+    promise: (leaseMs) => outbox.stayAwake(leaseMs),
+    onError: (error) => events.error("stay_awake", error),
+  });
+  let state: State | undefined;
+  let reading: Promise<void> = Promise.resolve();
+  let readNext: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let lastTurn = performance.now();
+  let reachable = false;
+  let stopped = false;
+
+  async function read(): Promise<void> {
+    lastTurn = performance.now();
+    try {
+      const before = state;
+      state = await outbox.state();
+      reachable = true;
+      if (stopped) return;
+      follow(state);
+      await dropWhatMayNotGo(state);
+      events.state(state, before);
+    } catch (error) {
+      reachable = false;
+      events.error("state", error);
+    }
+  }
+
+  /** One read at a time; asked for during one, another follows it, for the first may have missed the reason. */
+  function refresh(): Promise<void> {
+    readNext ??= reading.then(() => {
+      readNext = undefined;
+      reading = read();
+      return reading;
+    });
+    return readNext;
+  }
+
+  /** A route for each gateway that has an address, made anew when what it was made of changes. */
+  function follow({ gateways, installation }: State): void {
+    const wanted = new Map(gateways.map((gateway) => [gateway.name, gateway]));
+    for (const [name, route] of routes) {
+      const gateway = wanted.get(name);
+      if (gateway !== undefined && sameRoute(gateway, route.gateway)) continue;
+      routes.delete(name);
+      const end = route.stop(route.gateway.timeout_ms).finally(() => retiring.delete(end));
+      retiring.add(end);
+    }
+    for (const gateway of gateways) {
+      const webhook = routes.has(gateway.name) ? undefined : options.createWebhook(gateway, installation);
+      if (webhook === undefined) continue;
+      const route = createRoute({ ...options, gateway, webhook, awake });
+      routes.set(gateway.name, route);
+      route.wake();
+    }
+  }
+
+  async function dropWhatMayNotGo({ running, gateways }: State): Promise<void> {
+    const stops = gateways.filter(({ paused, held_until }) => !running || paused || held_until !== null);
+    await Promise.all(stops.map(({ name }) => routes.get(name)?.drop()));
+  }
+
+  async function turn(): Promise<void> {
+    await refresh();
+    if (!stopped) timer = setTimeout(turn, REFRESH_MS);
+  }
+
+  return {
+    start: turn,
+    refresh,
+    wake() {
+      for (const route of routes.values()) route.wake();
+    },
+    async tick(tick) {
+      await refresh();
+      if (stopped || options.relayer() === undefined) throw new Error("not registered as a relayer just now");
+      if (!(await outbox.takeTick(tick))) return 0;
+      let left = options.batchSize;
+      // First a fair share each, then what others left.
+      for (const share of [(routesLeft: number) => Math.ceil(left / routesLeft), () => left]) {
+        let routesLeft = routes.size;
+        for (const route of routes.values()) {
+          const size = share(routesLeft--);
+          if (size > 0) left -= await route.take(size);
+        }
+      }
+      return options.batchSize - left;
+    },
+    async drop() {
+      await Promise.all([...routes.values()].map((route) => route.drop()));
+    },
+    lastTurnMsAgo: () => performance.now() - lastTurn,
+    reachable: () => reachable,
+    async stop(graceMs) {
+      stopped = true;
+      clearTimeout(timer);
+      await Promise.all([...retiring, ...[...routes.values()].map((route) => route.stop(graceMs))]);
+      await reading;
+    },
+  };
+}
+
+function sameRoute(a: Gateway, b: Gateway): boolean {
+  return a.url === b.url && a.timeout_ms === b.timeout_ms && a.concurrency === b.concurrency;
+}

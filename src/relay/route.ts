@@ -1,0 +1,120 @@
+import type { Claim, Gateway, Outbox } from "../db/outbox.ts";
+import type { Webhook } from "../gateway/webhook.ts";
+import type { Awake } from "./awake.ts";
+import type { RelayEvents } from "./events.ts";
+import { createLane } from "./lane.ts";
+import { createSettler } from "./settler.ts";
+
+export interface RouteOptions {
+  readonly outbox: Outbox;
+  readonly gateway: Gateway;
+  readonly webhook: Webhook;
+  readonly awake: Awake;
+  /** This relayer's number; undefined while it has none. */
+  readonly relayer: () => number | undefined;
+  readonly continuous: boolean;
+  readonly batchSize: number;
+  readonly pollIntervalMs: number;
+  readonly isOutage: (error: unknown) => boolean;
+  readonly events: RelayEvents;
+}
+
+/** One gateway's way from the outbox to sent: its lane, its settler, its connections. */
+export interface Route {
+  readonly gateway: Gateway;
+  wake(): void;
+  take(size: number): Promise<number>;
+  drop(): Promise<void>;
+  /** Lets sends finish until `graceMs` have passed, then ends them; settles what they showed. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** For settling what ended at the last moment. */
+const SETTLE_GRACE_MS = 5_000;
+/** After an answer of Postgres was lost, for how long what it may have claimed for us is looked for. */
+const DOUBT_MS = 60_000;
+
+export function createRoute(options: RouteOptions): Route {
+  const { outbox, gateway, webhook, events } = options;
+  const { name } = gateway;
+  /** Every claim between its claiming and its end, so that any other under our number is known to be lost. */
+  const known = new Set<number>();
+  let doubtUntil = Number.NEGATIVE_INFINITY;
+
+  function doubt(what: string, error: unknown): void {
+    doubtUntil = performance.now() + DOUBT_MS;
+    events.error(what, error);
+  }
+
+  async function claim(size: number): Promise<Claim[]> {
+    const relayer = options.relayer();
+    if (relayer === undefined) return [];
+    if (performance.now() < doubtUntil) {
+      const count = await outbox.disown(relayer, name, [...known]);
+      if (count > 0) events.disowned(name, count);
+    }
+    const start = performance.now();
+    try {
+      const claims = await outbox.claim(relayer, name, size);
+      for (const { id } of claims) known.add(id);
+      events.claimed(name, claims.length, performance.now() - start);
+      return claims;
+    } catch (error) {
+      doubt("claim", error);
+      throw error;
+    }
+  }
+
+  async function release(claims: readonly Claim[]): Promise<void> {
+    for (const [relayer, group] of Map.groupBy(claims, (unsent) => unsent.relayer)) {
+      const ids = group.map(({ id }) => id).sort((a, b) => a - b);
+      await outbox.release(relayer, ids).catch((error: unknown) => doubt("release", error));
+      for (const id of ids) known.delete(id);
+    }
+  }
+
+  const settler = createSettler({
+    settle: (relayer, results) => outbox.settle(relayer, results),
+    onSettled(results, settled, durationMs) {
+      for (const result of results) known.delete(result.claim.id);
+      events.settled(name, results, settled, durationMs);
+    },
+    onRefused: (result, error) => events.refused(name, result, error),
+    onError: (error) => events.error("settle", error),
+    isOutage: options.isOutage,
+  });
+
+  const lane = createLane({
+    claim,
+    release,
+    nextDue: () => outbox.nextDue(name),
+    send: (message, done) => webhook.send(message, done),
+    onOutcome(result) {
+      settler.add(result);
+      events.outcome(name, result);
+      // The gateway is about to be held: what has not been sent need not find out the same.
+      if (result.outcome.kind === "hold" || result.outcome.kind === "throttled") void lane.drop();
+    },
+    onInFlight: (count) => events.inFlight(name, count),
+    onClaimed: (count) => options.awake.claimed(count),
+    continuous: options.continuous,
+    concurrency: gateway.concurrency,
+    batchSize: options.batchSize,
+    pollIntervalMs: options.pollIntervalMs,
+  });
+
+  return {
+    gateway,
+    wake: () => lane.wake(),
+    take: (size) => lane.take(size),
+    drop: () => lane.drop(),
+    async stop(graceMs) {
+      const overdue = setTimeout(() => webhook.abort("the relayer stopped"), Math.min(graceMs, 2 ** 31 - 1));
+      await lane.stop();
+      clearTimeout(overdue);
+      const left = await settler.drained(AbortSignal.timeout(SETTLE_GRACE_MS));
+      if (left > 0) events.unsettled(name, left);
+      await webhook.close();
+    },
+  };
+}

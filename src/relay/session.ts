@@ -1,0 +1,128 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Client } from "pg";
+
+export interface SessionOptions {
+  readonly connectionString: string;
+  /** Host and process, for people. */
+  readonly name: string;
+  readonly version: string;
+  /** A relayer not heard of for so long is taken for dead. */
+  readonly deadAfterMs: number;
+  /** A number was given, for the first time or anew. */
+  readonly onRegistered: (relayer: number) => void;
+  /** The number is gone: what is claimed under it will be rescued. */
+  readonly onLost: (reason: string) => void;
+  readonly onRescued: (rescued: Rescued) => void;
+  readonly beatMs?: number;
+}
+
+export interface Rescued {
+  readonly relayer: number;
+  readonly name: string;
+  readonly rescued: number;
+}
+
+/** This process as a relayer: its number, the lock that proves it alive, its heartbeat, and the rescue of others. */
+export interface Session {
+  /** Returns after the first try to register; from then on it never gives up. */
+  start(): Promise<void>;
+  /** undefined: no number now, so nothing may be claimed. */
+  number(): number | undefined;
+  stop(): Promise<void>;
+}
+
+const BEAT_MS = 1_000;
+const TIMEOUT_MS = 5_000;
+const RETRY_MS = 500;
+
+/**
+ * On a connection of its own, because the lock is the session's: when the process or its host goes, Postgres frees the lock and
+ * any other relayer knows. The heartbeat goes over the same connection, so that losing it is noticed by both sides.
+ */
+export function createSession(options: SessionOptions): Session {
+  const { name, version, deadAfterMs, beatMs = BEAT_MS } = options;
+  const stopping = new AbortController();
+  const firstTry = Promise.withResolvers<void>();
+  let relayer: number | undefined;
+  let running: Promise<void> | undefined;
+
+  async function run(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      const reason = await live().catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+      firstTry.resolve();
+      if (relayer !== undefined) {
+        relayer = undefined;
+        if (!stopping.signal.aborted) options.onLost(reason);
+      }
+      await sleep(RETRY_MS);
+    }
+  }
+
+  /** One connection, from its beginning to its end. */
+  async function live(): Promise<string> {
+    const client = new Client({
+      connectionString: options.connectionString,
+      application_name: `outbox-relayer ${name}`,
+      connectionTimeoutMillis: TIMEOUT_MS,
+      query_timeout: TIMEOUT_MS,
+      keepAlive: true,
+    });
+    const broken = new AbortController();
+    client.on("error", () => broken.abort());
+    client.on("end", () => broken.abort());
+    try {
+      await client.connect();
+      await register(client);
+      firstTry.resolve();
+      while (!stopping.signal.aborted) {
+        await beat(client);
+        await sleep(beatMs, broken.signal);
+        if (broken.signal.aborted) return "its connection was lost";
+      }
+      await client.query("select outbox.unregister_relayer($1)", [relayer]);
+      return "stopped";
+    } finally {
+      // A connection that no longer answers would keep us waiting for its farewell.
+      if (broken.signal.aborted || !stopping.signal.aborted) client.end().catch(() => {});
+      else await client.end();
+    }
+  }
+
+  async function register(client: Client): Promise<void> {
+    const { rows } = await client.query<{ number: number }>("select outbox.register_relayer($1, $2) as number", [
+      name,
+      version,
+    ]);
+    relayer = rows[0]?.number as number;
+    options.onRegistered(relayer);
+  }
+
+  async function beat(client: Client): Promise<void> {
+    const { rows } = await client.query<{ alive: boolean }>("select outbox.heartbeat($1) as alive", [relayer]);
+    if (rows[0]?.alive === false) {
+      options.onLost("another relayer took it for dead");
+      await register(client);
+    }
+    const rescue = await client.query<Rescued>("select * from outbox.rescue(make_interval(secs => $1))", [
+      deadAfterMs / 1_000,
+    ]);
+    for (const rescued of rescue.rows) options.onRescued(rescued);
+  }
+
+  async function sleep(ms: number, broken?: AbortSignal): Promise<void> {
+    const signal = broken === undefined ? stopping.signal : AbortSignal.any([stopping.signal, broken]);
+    await pause(ms, undefined, { signal }).catch(() => {});
+  }
+
+  return {
+    async start() {
+      running ??= run();
+      await firstTry.promise;
+    },
+    number: () => relayer,
+    async stop() {
+      stopping.abort();
+      await running;
+    },
+  };
+}
