@@ -4,8 +4,8 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ServerError } from "./api/server.ts";
 import { banner } from "./banner.ts";
-import { ConfigError } from "./config/config-error.ts";
 import type { Config } from "./config/config.ts";
+import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
@@ -25,7 +25,10 @@ const version: string = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "
 /** The person's to put right: a sentence, no stack. */
 function isForThePerson(error: unknown): error is Error {
   const named = [ConfigError, ServerError, MigrationError, DatabaseUnusableError, CrontabError];
-  return error instanceof Error && (named.some((kind) => error instanceof kind) || error.name === "LocalPostgresError");
+  return (
+    error instanceof Error &&
+    (named.some((kind) => error instanceof kind) || error.name === "LocalPostgresError")
+  );
 }
 
 function readSettings() {
@@ -43,13 +46,17 @@ function secretsOf(config: Config): string[] {
   const urls = [config.databaseUrl, config.redis?.url].filter((url) => url !== undefined);
   const passwords = urls.flatMap((url) => /^[^/]*\/\/[^/@]*?:([^@]+)@/.exec(url)?.[1] ?? []);
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
-  return [...passwords, ...passwords.map(decodeURIComponent), ...gateways].filter((secret) => secret !== undefined);
+  return [...passwords, ...passwords.map(decodeURIComponent), ...gateways].filter(
+    (secret) => secret !== undefined,
+  );
 }
 
 async function main(): Promise<void> {
   const [command = "start", ...rest] = process.argv.slice(2);
   if (!["start", "migrate"].includes(command) || rest.length > 0) {
-    throw new ConfigError([`"${[command, ...rest].join(" ")}" is no command; there are start (the default) and migrate`]);
+    throw new ConfigError([
+      `"${[command, ...rest].join(" ")}" is no command; there are start (the default) and migrate`,
+    ]);
   }
   const { config, crontab } = readSettings();
   const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
@@ -64,7 +71,9 @@ async function main(): Promise<void> {
       if (embedded?.attached === false) embedded.stopNow();
       process.exit(1);
     }
-    log.info(`${signal}: stopping; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`);
+    log.info(
+      `${signal}: stopping; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`,
+    );
     stopping.abort();
     // While it starts, the start ends by the abort, and stops what it had started.
     if (running) void shutDown();
@@ -96,7 +105,11 @@ async function main(): Promise<void> {
     }
     const databaseUrl = config.databaseUrl ?? (embedded as LocalPostgres).url();
     if (command === "migrate") {
-      await waitForDatabase({ connectionString: databaseUrl, log: (message) => log.warn(message), signal: stopping.signal });
+      await waitForDatabase({
+        connectionString: databaseUrl,
+        log: (message) => log.warn(message),
+        signal: stopping.signal,
+      });
       await migrate({ connectionString: databaseUrl, log: (message) => log.info(message) });
       log.info("the database is up to date");
       return await shutDown();
@@ -131,7 +144,8 @@ async function startFallbackGateway(services: Services, log: Logger): Promise<st
   const { startDemoGateway } = await import("./demo/gateway.ts");
   const gateway = await startDemoGateway({
     port: 0,
-    log: ({ to, content, messageId }) => log.info({ to, content, gateway_message_id: messageId }, "demo gateway accepted"),
+    log: ({ to, content, messageId }) =>
+      log.info({ to, content, gateway_message_id: messageId }, "demo gateway accepted"),
   });
   await services.start("demo gateway", gateway);
   return gateway.url;

@@ -1,3 +1,5 @@
+import { createMaintainTask } from "../tasks/maintain.ts";
+import { createRelayTask } from "../tasks/relay.ts";
 import { createApp } from "./api/app.ts";
 import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
@@ -19,8 +21,6 @@ import { createWorker, readCrontab } from "./ops/worker.ts";
 import { createRelay } from "./relay/relay.ts";
 import { createSession } from "./relay/session.ts";
 import type { Services } from "./services.ts";
-import { createMaintainTask } from "../tasks/maintain.ts";
-import { createRelayTask } from "../tasks/relay.ts";
 
 export interface ProgramOptions {
   readonly config: Config;
@@ -86,7 +86,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     },
     onRescued({ relayer, name, rescued }) {
       metrics.rescuedClaims(rescued);
-      log.warn({ dead_relayer: relayer, name, claims: rescued }, "another relayer is gone; its claims are free again");
+      log.warn(
+        { dead_relayer: relayer, name, claims: rescued },
+        "another relayer is gone; its claims are free again",
+      );
     },
   });
   const deadlines = createDeadlineWheel();
@@ -134,7 +137,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     alive: () =>
       !state.migrated || relay.lastTurnMsAgo() < STUCK_MS
         ? { alive: true }
-        : { alive: false, reason: `the relay loop has not turned for ${Math.round(relay.lastTurnMsAgo() / 1_000)} s` },
+        : {
+            alive: false,
+            reason: `the relay loop has not turned for ${Math.round(relay.lastTurnMsAgo() / 1_000)} s`,
+          },
     ready() {
       const parts = {
         migrated: { ok: state.migrated },
@@ -154,7 +160,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   });
   await services.start("HTTP server", server);
   if (!isLoopback(config.host)) {
-    log.warn({ host: config.host }, "the API has no keys: whoever reaches this address can read messages and stop the scheduler");
+    log.warn(
+      { host: config.host },
+      "the API has no keys: whoever reaches this address can read messages and stop the scheduler",
+    );
   }
 
   await waitForDatabase({ connectionString, log: warn, signal });
@@ -167,13 +176,17 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const defaultGateway = gateways.find(({ name }) => name === "default") as Gateway;
   if (defaultGateway.url === null) state.fallbackUrl = await options.fallbackGateway?.();
   for (const gateway of gateways) {
-    if (urlOf(gateway, state.fallbackUrl) === undefined) log.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
+    if (urlOf(gateway, state.fallbackUrl) === undefined)
+      log.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
   }
   for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
   signal.throwIfAborted();
 
   await services.start("session", session);
-  await services.start("relay", { start: () => relay.start(), stop: () => relay.stop(config.shutdown.graceMs) });
+  await services.start("relay", {
+    start: () => relay.start(),
+    stop: () => relay.stop(config.shutdown.graceMs),
+  });
   await services.start(
     "listener",
     createListener({
@@ -227,7 +240,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     psql: connectionString,
     api: `${server.url}/api/v1`,
     swagger: `${server.url}/api/v1/swagger/index.html`,
-    gateway: urlOf(defaultGateway, state.fallbackUrl) ?? "nowhere: set WEBHOOK_URL, or url in outbox.gateways",
+    gateway:
+      urlOf(defaultGateway, state.fallbackUrl) ?? "nowhere: set WEBHOOK_URL, or url in outbox.gateways",
   };
 }
 

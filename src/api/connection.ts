@@ -25,9 +25,6 @@ export async function onConnection<T>(
   work: (query: Query) => Promise<T>,
 ): Promise<T> {
   const client = await connect(pool);
-  // Between two queries a lost connection is told to nobody but this event, and unheard it ends the process.
-  const heard = () => {};
-  client.on("error", heard);
   let reusable = false;
   try {
     const result = await work(async (text, values, deadline = PROMPT) => {
@@ -40,7 +37,6 @@ export async function onConnection<T>(
     reusable = error instanceof pg.DatabaseError;
     throw error;
   } finally {
-    client.off("error", heard);
     client.release(!reusable);
   }
 }

@@ -3,7 +3,7 @@ import type pg from "pg";
 
 /** What the API needs from the program around it. */
 export interface ApiDependencies {
-  /** Answers int8 as number and timestamptz as RFC 3339 UTC with microseconds (src/db/wire-types.ts). */
+  /** Of `createPool`: it answers timestamps with their microseconds, and survives connections that break. */
   readonly pool: Pick<pg.Pool, "query" | "connect">;
   readonly ready: () => Readiness;
   readonly alive: () => { alive: boolean; reason?: string };

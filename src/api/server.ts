@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { PROBLEM_TYPE, ProblemError, problemBody } from "./problem.ts";
 
@@ -40,7 +40,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       errorHandler: unreadable,
     }),
   );
-  const sockets = track(server);
   await listen(server, host, port);
   server.on("error", (error) => options.onError?.(error));
 
@@ -48,7 +47,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return {
     url: urlOf(host, server),
     stop: () => {
-      stopped ??= close(server, sockets, graceMs);
+      stopped ??= close(server, graceMs);
       return stopped;
     },
   };
@@ -91,20 +90,9 @@ function urlOf(host: string, server: Server): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-function track(server: Server): Set<Socket> {
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-  return sockets;
-}
-
-async function close(server: Server, sockets: ReadonlySet<Socket>, graceMs: number): Promise<void> {
+async function close(server: Server, graceMs: number): Promise<void> {
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
-  // Browsers open sockets ahead of need. Node counts one that never sent anything as busy.
-  for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
   // A socket whose answer ends from now on would be kept alive for another request.
   const sweep = setInterval(() => server.closeIdleConnections(), 20);
   const deadline = setTimeout(() => server.closeAllConnections(), graceMs);

@@ -13,7 +13,10 @@ export function gatewayColumns(settings: GatewaySettings): Record<string, string
     on_unknown: settings.onUnknown,
     hold_for: interval(settings.holdForMs),
   };
-  return Object.fromEntries(Object.entries(columns).filter((column) => column[1] !== undefined)) as Record<string, string | number>;
+  return Object.fromEntries(Object.entries(columns).filter((column) => column[1] !== undefined)) as Record<
+    string,
+    string | number
+  >;
 }
 
 function interval(ms: number | undefined): string | undefined {

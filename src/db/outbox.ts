@@ -192,7 +192,9 @@ export function createOutbox(pool: Pool): Outbox {
     async maintain(retention) {
       const { rows } = await pool.query<{ maintain: string }>(
         "select outbox.maintain($1::interval, $2::interval, $3::interval, $4::interval)",
-        [retention.sentMs, retention.attemptsMs, retention.deadLettersMs, retention.auditMs].map(milliseconds),
+        [retention.sentMs, retention.attemptsMs, retention.deadLettersMs, retention.auditMs].map(
+          milliseconds,
+        ),
       );
       return rows.map((row) => row.maintain);
     },

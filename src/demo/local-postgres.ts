@@ -3,12 +3,12 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { thisHost } from "./host.ts";
-import { LocalPostgresError, whatWentWrong } from "./local-postgres-error.ts";
+import { LocalPostgresError } from "./local-postgres-error.ts";
 import { type Account, serverAccount } from "./postgres-account.ts";
 import { checkFolder, databaseFolder, makeFolder } from "./postgres-folder.ts";
 import { ensureDatabase } from "./postgres-login.ts";
 import { childOptions, findPrograms, type Programs } from "./postgres-programs.ts";
-import { findServer, type RunningServer } from "./postgres-running.ts";
+import { findServer, isServerOf, type RunningServer, serverGone } from "./postgres-running.ts";
 import { startServer } from "./postgres-server.ts";
 
 const run = promisify(execFile);
@@ -59,7 +59,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
   await ensureDatabase(server.port, options, options.database);
 
   const login = `${encodeURIComponent(options.user)}:${encodeURIComponent(options.password)}`;
-  const stopArguments = (mode: string) => ["stop", "-D", folder, "-m", mode];
+  const stopArguments = (mode: string) => ["stop", "-D", folder, "-m", mode, "-W"];
   return {
     url: (database = options.database) =>
       `postgres://${login}@127.0.0.1:${server.port}/${encodeURIComponent(database)}`,
@@ -67,21 +67,15 @@ export async function startLocalPostgres(options: LocalPostgresOptions): Promise
     pid: server.pid,
     port: server.port,
     async stop(mode = "fast") {
-      try {
-        await run(programs.pg_ctl, [...stopArguments(mode), "-w", "-t", "60"], childOptions(account));
-      } catch (cause) {
-        // Stopped already, by us or by someone else: what was asked for.
-        if (/PID file .* does not exist|No such process/.test(whatWentWrong(cause))) return;
-        throw new LocalPostgresError(`The built-in PostgreSQL cannot be stopped: ${whatWentWrong(cause)}`, {
-          cause,
-        });
-      }
+      if (!isServerOf(folder, server)) return;
+      await run(programs.pg_ctl, stopArguments(mode), childOptions(account)).catch(() => {
+        // It ended in the meantime, or does not heed: the wait shows which.
+      });
+      await serverGone(folder, server);
     },
     stopNow() {
-      spawnSync(programs.pg_ctl, [...stopArguments("immediate"), "-W"], {
-        ...childOptions(account),
-        stdio: "ignore",
-      });
+      if (!isServerOf(folder, server)) return;
+      spawnSync(programs.pg_ctl, stopArguments("immediate"), { ...childOptions(account), stdio: "ignore" });
     },
   };
 }

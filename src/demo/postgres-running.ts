@@ -87,3 +87,21 @@ async function ask(file: ServerFile, login: Login): Promise<"ours" | "not ours" 
     return ["57P03", "57P01", "53300", "ECONNRESET"].includes(codeOf(error)) ? "busy" : "not ours";
   }
 }
+
+/** Whether this server still runs on the folder: it may be gone, and another one be there. */
+export function isServerOf(folder: string, server: RunningServer): boolean {
+  return readServerFile(folder)?.pid === server.pid && isAlive(server.pid);
+}
+
+/** Not left to `pg_ctl -w`, which takes a server started right after this one for this one, and waits for it in vain. */
+export async function serverGone(folder: string, server: RunningServer): Promise<void> {
+  const giveUpAt = Date.now() + PATIENCE_MS;
+  while (isServerOf(folder, server)) {
+    if (Date.now() > giveUpAt) {
+      throw new LocalPostgresError(
+        `The built-in PostgreSQL (process ${server.pid}) does not stop. Look into ${logFile(folder)}.`,
+      );
+    }
+    await delay(10);
+  }
+}

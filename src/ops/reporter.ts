@@ -27,21 +27,36 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
       ({ claim, outcome }) => outcome.kind !== "accepted" && !dead.has(claim.id) && !stale.has(claim.id),
     );
     if (retried.length > 0) {
-      const fields = { gateway, count: retried.length, message_ids: sample(retried), error: retried[0]?.outcome.error };
+      const fields = {
+        gateway,
+        count: retried.length,
+        message_ids: sample(retried),
+        error: retried[0]?.outcome.error,
+      };
       log.info(fields, "attempts failed; their messages wait for the next");
     }
     if (settled.dead.length > 0) {
-      for (const [reason, count] of tally(settled.dead_reasons)) metrics.gateway(gateway).deadLetters(reason, count);
+      for (const [reason, count] of tally(settled.dead_reasons))
+        metrics.gateway(gateway).deadLetters(reason, count);
       const buried = results.filter(({ claim }) => dead.has(claim.id));
       const reasons = Object.fromEntries(tally(settled.dead_reasons));
-      const fields = { gateway, count: dead.size, reasons, message_ids: sample(buried), error: buried[0]?.outcome.error };
+      const fields = {
+        gateway,
+        count: dead.size,
+        reasons,
+        message_ids: sample(buried),
+        error: buried[0]?.outcome.error,
+      };
       log.warn(fields, "messages ended as dead letters");
     }
     if (settled.stale.length > 0) {
       metrics.staleSettles(settled.stale.length);
       const late = results.filter(({ claim }) => stale.has(claim.id));
       const outcomes = Object.fromEntries(tally(late.map(({ outcome }) => outcome.kind)));
-      log.warn({ gateway, outcomes, message_ids: settled.stale }, "results came too late: the claims were rescued");
+      log.warn(
+        { gateway, outcomes, message_ids: settled.stale },
+        "results came too late: the claims were rescued",
+      );
     }
   }
 
@@ -67,10 +82,16 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
       onSent(ids, settled.settled_at);
     },
     refused(gateway: string, { claim, outcome }: Result, error: unknown): void {
-      log.error({ gateway, message_id: claim.id, outcome: outcome.kind, err: error }, "Postgres refuses a result; trying again");
+      log.error(
+        { gateway, message_id: claim.id, outcome: outcome.kind, err: error },
+        "Postgres refuses a result; trying again",
+      );
     },
     unsettled(gateway: string, count: number): void {
-      log.error({ gateway, count }, "stopped with results that could not be recorded; their messages will be sent again");
+      log.error(
+        { gateway, count },
+        "stopped with results that could not be recorded; their messages will be sent again",
+      );
     },
     disowned(gateway: string, count: number): void {
       log.warn({ gateway, count }, "gave back claims whose answer was lost with a connection");
@@ -87,11 +108,13 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
       const was = new Map(before?.gateways.map((gateway) => [gateway.name, gateway]));
       for (const { name, paused, held_until, hold_reason, hold_detail } of state.gateways) {
         const old = was.get(name);
-        if (paused !== (old?.paused ?? false)) log.info({ gateway: name }, paused ? "gateway paused" : "gateway resumed");
+        if (paused !== (old?.paused ?? false))
+          log.info({ gateway: name }, paused ? "gateway paused" : "gateway resumed");
         if (held_until !== null && held_until !== (old?.held_until ?? null)) {
           log.warn({ gateway: name, held_until, reason: hold_reason, error: hold_detail }, "gateway held");
         }
-        if (held_until === null && old !== undefined && old.held_until !== null) log.info({ gateway: name }, "gateway no longer held");
+        if (held_until === null && old !== undefined && old.held_until !== null)
+          log.info({ gateway: name }, "gateway no longer held");
       }
     },
     error(what: string, error: unknown): void {
@@ -116,4 +139,3 @@ function tally<Key extends string>(keys: readonly Key[]): Map<Key, number> {
   for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
   return counts;
 }
-

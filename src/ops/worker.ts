@@ -26,7 +26,9 @@ export function readCrontab(text: string, path: string, tasks: readonly string[]
   try {
     items = parseCrontab(text);
   } catch (error) {
-    throw new CrontabError(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new CrontabError(`${path}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
   const unknown = items.map(({ task }) => task).filter((task) => !tasks.includes(task));
   if (unknown.length > 0) {
@@ -39,7 +41,9 @@ const RESTART_MS = 1_000;
 
 /** Graphile Worker, with its queue in the schema outbox_worker: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
-  const logger = new Logger(() => (level, message) => log(LEVELS[level] ?? "debug", `graphile-worker: ${message}`));
+  const logger = new Logger(
+    () => (level, message) => log(LEVELS[level] ?? "debug", `graphile-worker: ${message}`),
+  );
   const stopping = new AbortController();
   let runner: Runner | undefined;
   let watching: Promise<void> | undefined;
@@ -65,7 +69,10 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
         await runner?.promise;
         if (!stopping.signal.aborted) log("warn", "graphile-worker stopped by itself; starting it again");
       } catch (error) {
-        log("warn", `graphile-worker failed; starting it again: ${error instanceof Error ? error.message : error}`);
+        log(
+          "warn",
+          `graphile-worker failed; starting it again: ${error instanceof Error ? error.message : error}`,
+        );
       }
       await pause(RESTART_MS, undefined, { signal: stopping.signal }).catch(() => {});
       if (stopping.signal.aborted) return;

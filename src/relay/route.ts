@@ -1,4 +1,5 @@
 import type { Claim, Gateway, Outbox } from "../db/outbox.ts";
+import type { Outcome } from "../gateway/outcome.ts";
 import type { Webhook } from "../gateway/webhook.ts";
 import type { Awake } from "./awake.ts";
 import type { RelayEvents } from "./events.ts";
@@ -40,6 +41,8 @@ export function createRoute(options: RouteOptions): Route {
   /** Every claim between its claiming and its end, so that any other under our number is known to be lost. */
   const known = new Set<number>();
   let doubtUntil = Number.NEGATIVE_INFINITY;
+  /** Answers that fault the gateway, until Postgres knows of the hold they lead to. */
+  let faults = 0;
 
   function doubt(what: string, error: unknown): void {
     doubtUntil = performance.now() + DOUBT_MS;
@@ -48,7 +51,7 @@ export function createRoute(options: RouteOptions): Route {
 
   async function claim(size: number): Promise<Claim[]> {
     const relayer = options.relayer();
-    if (relayer === undefined) return [];
+    if (relayer === undefined || faults > 0) return [];
     if (performance.now() < doubtUntil) {
       const count = await outbox.disown(relayer, name, [...known]);
       if (count > 0) events.disowned(name, count);
@@ -58,7 +61,9 @@ export function createRoute(options: RouteOptions): Route {
       const claims = await outbox.claim(relayer, name, size);
       for (const { id } of claims) known.add(id);
       events.claimed(name, claims.length, performance.now() - start);
-      return claims;
+      if (faults === 0) return claims;
+      await release(claims);
+      return [];
     } catch (error) {
       doubt("claim", error);
       throw error;
@@ -76,7 +81,10 @@ export function createRoute(options: RouteOptions): Route {
   const settler = createSettler({
     settle: (relayer, results) => outbox.settle(relayer, results),
     onSettled(results, settled, durationMs) {
-      for (const result of results) known.delete(result.claim.id);
+      for (const { claim, outcome } of results) {
+        known.delete(claim.id);
+        if (faultsGateway(outcome)) faults--;
+      }
       events.settled(name, results, settled, durationMs);
     },
     onRefused: (result, error) => events.refused(name, result, error),
@@ -92,8 +100,10 @@ export function createRoute(options: RouteOptions): Route {
     onOutcome(result) {
       settler.add(result);
       events.outcome(name, result);
+      if (!faultsGateway(result.outcome)) return;
       // The gateway is about to be held: what has not been sent need not find out the same.
-      if (result.outcome.kind === "hold" || result.outcome.kind === "throttled") void lane.drop();
+      faults++;
+      void lane.drop();
     },
     onInFlight: (count) => events.inFlight(name, count),
     onClaimed: (count) => options.awake.claimed(count),
@@ -102,6 +112,10 @@ export function createRoute(options: RouteOptions): Route {
     batchSize: options.batchSize,
     pollIntervalMs: options.pollIntervalMs,
   });
+
+  function faultsGateway({ kind }: Outcome): boolean {
+    return kind === "hold" || kind === "throttled";
+  }
 
   return {
     gateway,

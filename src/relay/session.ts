@@ -48,7 +48,9 @@ export function createSession(options: SessionOptions): Session {
 
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
-      const reason = await live().catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
+      const reason = await live().catch((error: unknown) =>
+        error instanceof Error ? error.message : String(error),
+      );
       firstTry.resolve();
       if (relayer !== undefined) {
         relayer = undefined;
@@ -89,16 +91,18 @@ export function createSession(options: SessionOptions): Session {
   }
 
   async function register(client: Client): Promise<void> {
-    const { rows } = await client.query<{ number: number }>("select outbox.register_relayer($1, $2) as number", [
-      name,
-      version,
-    ]);
+    const { rows } = await client.query<{ number: number }>(
+      "select outbox.register_relayer($1, $2) as number",
+      [name, version],
+    );
     relayer = rows[0]?.number as number;
     options.onRegistered(relayer);
   }
 
   async function beat(client: Client): Promise<void> {
-    const { rows } = await client.query<{ alive: boolean }>("select outbox.heartbeat($1) as alive", [relayer]);
+    const { rows } = await client.query<{ alive: boolean }>("select outbox.heartbeat($1) as alive", [
+      relayer,
+    ]);
     if (rows[0]?.alive === false) {
       options.onLost("another relayer took it for dead");
       await register(client);

@@ -65,7 +65,8 @@ export function createSettler(options: SettlerOptions): Settler {
     await new Promise(setImmediate);
     while (waiting.length > 0) {
       const results = waiting.splice(0, LARGEST_GROUP).sort((a, b) => a.claim.id - b.claim.id);
-      for (const group of Map.groupBy(results, ({ claim }) => claim.relayer).values()) await settleGroup(group);
+      for (const group of Map.groupBy(results, ({ claim }) => claim.relayer).values())
+        await settleGroup(group);
     }
     running = false;
     if (unsettled === 0) whenIdle.resolve();

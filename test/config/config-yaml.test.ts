@@ -1,0 +1,59 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import { settingPaths } from "../../src/config/schema.ts";
+import { load } from "./loading.ts";
+
+const yaml = readFileSync(new URL("../../config.yaml", import.meta.url), "utf8");
+const uncommented = yaml.replace(/^( *)# ( *[a-z_]+:(?: .*)?)$/gm, "$1$2");
+
+test("config.yaml as it stands is the defaults", () => {
+  expect(load(yaml)).toStrictEqual(load(undefined));
+});
+
+test("the defaults", () => {
+  expect(load(undefined)).toStrictEqual({
+    host: "127.0.0.1",
+    port: 8_080,
+    databaseUrl: undefined,
+    embeddedPostgres: { port: 54_329, dataDir: ".data/postgres" },
+    redis: undefined,
+    relay: { mode: "continuous", batchSize: 500, pollIntervalMs: 1_000, deadAfterMs: 30_000 },
+    gateways: { default: {} },
+    retention: {
+      sentMs: 90 * 86_400_000,
+      attemptsMs: 30 * 86_400_000,
+      deadLettersMs: undefined,
+      auditMs: undefined,
+    },
+    shutdown: { graceMs: 10_000 },
+    log: { level: "info" },
+  });
+});
+
+test("with its comments taken away config.yaml has no fault and names every setting", () => {
+  expect(() => load(uncommented)).not.toThrow();
+  expect(pathsOf(parse(uncommented)).sort()).toEqual(
+    settingPaths()
+      .map((path) => path.join(".").replace("*", "bulk"))
+      .sort(),
+  );
+});
+
+test("config.yaml shows the defaults of what belongs to the gateways' table", () => {
+  expect(load(uncommented).gateways.default).toMatchObject({
+    concurrency: 64,
+    maxAttempts: 5,
+    baseDelayMs: 1_000,
+    maxDelayMs: 600_000,
+    jitter: 0.2,
+    timeoutMs: 10_000,
+    onUnknown: "retry",
+    holdForMs: 300_000,
+  });
+});
+
+function pathsOf(value: unknown, path: readonly string[] = []): string[] {
+  if (typeof value !== "object" || value === null) return [path.join(".")];
+  return Object.entries(value).flatMap(([key, child]) => pathsOf(child, [...path, key]));
+}

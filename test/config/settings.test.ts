@@ -1,0 +1,159 @@
+import { expect, test } from "vitest";
+import type { Config } from "../../src/config/config.ts";
+import { settingPaths } from "../../src/config/schema.ts";
+import { load, SECRET, yamlOf } from "./loading.ts";
+
+/** path, text as YAML and environment give it, where it ends, what it is there */
+type Row = readonly [path: string, given: string, where: (config: Config) => unknown, expected: unknown];
+
+const ROWS: readonly Row[] = [
+  ["host", "0.0.0.0", (c) => c.host, "0.0.0.0"],
+  ["port", "0", (c) => c.port, 0],
+  ["database_url", "postgresql://u:p@db/x", (c) => c.databaseUrl, "postgresql://u:p@db/x"],
+  ["postgres.host", "db.internal", (c) => c.databaseUrl, "postgres://postgres@db.internal:5432/postgres"],
+  ["postgres.port", "6543", (c) => c.databaseUrl, "postgres://postgres@localhost:6543/postgres"],
+  ["postgres.user", "app", (c) => c.databaseUrl, "postgres://app@localhost:5432/app"],
+  ["postgres.password", "p@ss", (c) => c.databaseUrl, "postgres://postgres:p%40ss@localhost:5432/postgres"],
+  ["postgres.db", "sms", (c) => c.databaseUrl, "postgres://postgres@localhost:5432/sms"],
+  ["embedded_postgres.port", "55555", (c) => c.embeddedPostgres.port, 55_555],
+  ["embedded_postgres.data_dir", "/tmp/pg", (c) => c.embeddedPostgres.dataDir, "/tmp/pg"],
+  ["redis.url", "rediss://r:1/2", (c) => c.redis, { url: "rediss://r:1/2", ttlMs: 86_400_000 }],
+  ["redis.host", "cache", (c) => c.redis, { url: "redis://cache:6379/0", ttlMs: 86_400_000 }],
+  ["relay.mode", "scheduled", (c) => c.relay.mode, "scheduled"],
+  ["relay.batch_size", "2", (c) => c.relay.batchSize, 2],
+  ["relay.poll_interval", "50ms", (c) => c.relay.pollIntervalMs, 50],
+  ["relay.dead_after", "1m", (c) => c.relay.deadAfterMs, 60_000],
+  ["relay.concurrency", "7", (c) => c.gateways.default, { concurrency: 7 }],
+  ["retry.max_attempts", "9", (c) => c.gateways.default, { maxAttempts: 9 }],
+  ["retry.base_delay", "3s", (c) => c.gateways.default, { baseDelayMs: 3_000 }],
+  ["retry.max_delay", "1h", (c) => c.gateways.default, { maxDelayMs: 3_600_000 }],
+  ["retry.jitter", "0.5", (c) => c.gateways.default, { jitter: 0.5 }],
+  [
+    "webhook.url",
+    "https://sms.example/x?y=1",
+    (c) => c.gateways.default,
+    { url: "https://sms.example/x?y=1" },
+  ],
+  ["webhook.auth_key", "key 1", (c) => c.gateways.default, { authKey: "key 1" }],
+  ["webhook.secret", SECRET, (c) => c.gateways.default, { secret: SECRET }],
+  ["webhook.timeout", "250ms", (c) => c.gateways.default, { timeoutMs: 250 }],
+  ["webhook.on_unknown", "park", (c) => c.gateways.default, { onUnknown: "park" }],
+  ["webhook.hold_for", "2m", (c) => c.gateways.default, { holdForMs: 120_000 }],
+  ["gateways.*.url", "http://127.0.0.1:1/", (c) => c.gateways["bulk-1"], { url: "http://127.0.0.1:1/" }],
+  ["gateways.*.auth_key", "k", (c) => c.gateways["bulk-1"], { authKey: "k" }],
+  ["gateways.*.secret", SECRET.slice(6), (c) => c.gateways["bulk-1"], { secret: SECRET.slice(6) }],
+  ["gateways.*.timeout", "10m", (c) => c.gateways["bulk-1"], { timeoutMs: 600_000 }],
+  ["gateways.*.concurrency", "4096", (c) => c.gateways["bulk-1"], { concurrency: 4_096 }],
+  ["gateways.*.on_unknown", "retry", (c) => c.gateways["bulk-1"], { onUnknown: "retry" }],
+  ["gateways.*.hold_for", "1s", (c) => c.gateways["bulk-1"], { holdForMs: 1_000 }],
+  ["gateways.*.retry.max_attempts", "1", (c) => c.gateways["bulk-1"], { maxAttempts: 1 }],
+  ["gateways.*.retry.base_delay", "10ms", (c) => c.gateways["bulk-1"], { baseDelayMs: 10 }],
+  ["gateways.*.retry.max_delay", "20ms", (c) => c.gateways["bulk-1"], { maxDelayMs: 20 }],
+  ["gateways.*.retry.jitter", "0", (c) => c.gateways["bulk-1"], { jitter: 0 }],
+  ["retention.sent", "1d", (c) => c.retention.sentMs, 86_400_000],
+  ["retention.attempts", "2d", (c) => c.retention.attemptsMs, 172_800_000],
+  ["retention.dead_letters", "3d", (c) => c.retention.deadLettersMs, 259_200_000],
+  ["retention.audit", "4d", (c) => c.retention.auditMs, 345_600_000],
+  ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
+  ["log.level", "debug", (c) => c.log.level, "debug"],
+];
+
+/** Settings that show only beside another. */
+const BESIDE_REDIS_HOST: readonly Row[] = [
+  ["redis.port", "6380", (c) => c.redis?.url, "redis://cache:6380/0"],
+  ["redis.password", "s/e", (c) => c.redis?.url, "redis://:s%2Fe@cache:6379/0"],
+  ["redis.db", "3", (c) => c.redis?.url, "redis://cache:6379/3"],
+  ["redis.ttl", "30m", (c) => c.redis?.ttlMs, 1_800_000],
+];
+
+test("the rows below are all settings", () => {
+  const tested = [...ROWS, ...BESIDE_REDIS_HOST].map(([path]) => path);
+  expect(tested.sort()).toEqual(
+    settingPaths()
+      .map((path) => path.join("."))
+      .sort(),
+  );
+});
+
+test.each(ROWS)("%s from YAML", (path, given, where, expected) => {
+  expect(where(load(yamlOf(path.replace("*", "bulk-1").split("."), given)))).toStrictEqual(expected);
+});
+
+test.each(ROWS)("%s from the environment", (path, given, where, expected) => {
+  const name = path.replace("*", "BULK_1").replaceAll(".", "_").toUpperCase();
+  const yaml = path.includes("*") ? "gateways:\n  bulk-1:\n" : undefined;
+  expect(where(load(yaml, { [name]: given }))).toStrictEqual(expected);
+});
+
+test.each(BESIDE_REDIS_HOST)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  expect(where(load(yamlOf(path.split("."), given), { REDIS_HOST: "cache" }))).toBe(expected);
+  expect(where(load(undefined, { REDIS_HOST: "cache", [name]: given }))).toBe(expected);
+});
+
+test("the environment wins over YAML, also where YAML is at fault", () => {
+  expect(load("port: 1\n", { PORT: "2" }).port).toBe(2);
+  expect(load("port: nonsense\n", { PORT: "2" }).port).toBe(2);
+});
+
+test("an empty variable is an unset one", () => {
+  expect(load("port: 1\n", { PORT: "", DATABASE_URL: "", POSTGRES_HOST: "" })).toMatchObject({
+    port: 1,
+    databaseUrl: undefined,
+  });
+});
+
+test("POSTGRES_DATABASE stands in for POSTGRES_DB", () => {
+  expect(load(undefined, { POSTGRES_DATABASE: "a" }).databaseUrl).toMatch(/\/a$/);
+  expect(load(undefined, { POSTGRES_DATABASE: "a", POSTGRES_DB: "b" }).databaseUrl).toMatch(/\/b$/);
+});
+
+test("database_url wins over the parts", () => {
+  const env = { DATABASE_URL: "postgres://one/x", POSTGRES_HOST: "two" };
+  expect(load(undefined, env).databaseUrl).toBe("postgres://one/x");
+});
+
+test("redis.url wins over the parts, which alone do not switch Redis on", () => {
+  const parts = { REDIS_PORT: "1", REDIS_DB: "2", REDIS_PASSWORD: "p", REDIS_TTL: "1h" };
+  expect(load(undefined, parts).redis).toBeUndefined();
+  expect(load(undefined, { ...parts, REDIS_URL: "redis://x", REDIS_HOST: "y" }).redis?.url).toBe("redis://x");
+});
+
+test.each([
+  ["redis:\n  host: h\n  ttl: 90\n", {}],
+  ["redis:\n  host: h\n", { REDIS_TTL: "90" }],
+])("a bare redis.ttl is seconds (%j)", (yaml, env) => {
+  expect(load(yaml, env).redis?.ttlMs).toBe(90_000);
+});
+
+test("retry and relay.concurrency hold for every gateway that does not have its own", () => {
+  const { gateways } = load(`
+relay: { concurrency: 8 }
+retry: { max_attempts: 3, jitter: 0.1 }
+webhook: { url: "http://one/" }
+gateways:
+  bulk: { concurrency: 1, retry: { jitter: 0 } }
+  codes:
+`);
+  expect(gateways).toStrictEqual({
+    default: { url: "http://one/", concurrency: 8, maxAttempts: 3, jitter: 0.1 },
+    bulk: { concurrency: 1, maxAttempts: 3, jitter: 0 },
+    codes: { concurrency: 8, maxAttempts: 3, jitter: 0.1 },
+  });
+});
+
+test("webhook and gateways.default describe one gateway together", () => {
+  const yaml =
+    "webhook: { url: 'http://one/' }\ngateways: { default: { timeout: 1s, retry: { jitter: 1 } } }\n";
+  expect(load(yaml, { GATEWAYS_DEFAULT_CONCURRENCY: "5" }).gateways).toStrictEqual({
+    default: { url: "http://one/", timeoutMs: 1_000, concurrency: 5, jitter: 1 },
+  });
+});
+
+test("the result is frozen in depth", () => {
+  const config = load("gateways:\n  bulk:\n");
+  expect(Object.isFrozen(config)).toBe(true);
+  expect(Object.isFrozen(config.relay)).toBe(true);
+  expect(Object.isFrozen(config.gateways)).toBe(true);
+  expect(Object.isFrozen(config.gateways.bulk)).toBe(true);
+});
