@@ -2,14 +2,15 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { SwaggerUI } from "@hono/swagger-ui";
 import type { OpenAPIHono } from "@hono/zod-openapi";
-import { html } from "hono/html";
 import type { ApiEnv } from "./dependencies.ts";
 import { API } from "./documentation.ts";
 import { DOCUMENT_PATH } from "./openapi-document.ts";
 import { ProblemError } from "./problem.ts";
 
 const BASE = `${API}/swagger`;
+const ASSETS_PATH = `${BASE}/swagger-ui-dist`; // where @hono/swagger-ui looks for them
 export const SWAGGER_PAGE = `${BASE}/index.html`;
 
 /** All that is served of swagger-ui-dist: its own index.html would load a demo from the network. */
@@ -34,7 +35,7 @@ export function addSwaggerUi(app: OpenAPIHono<ApiEnv>): void {
     return c.html(page(nonce), 200, { "Content-Security-Policy": contentSecurityPolicy(nonce) });
   });
 
-  app.get(`${BASE}/:asset`, async (c) => {
+  app.get(`${ASSETS_PATH}/:asset`, async (c) => {
     const name = c.req.param("asset");
     if (!Object.hasOwn(ASSETS, name)) throw new ProblemError("not-found");
     const content = await readFile(path.join(folder, name));
@@ -58,30 +59,24 @@ function contentSecurityPolicy(nonce: string): string {
   ].join("; ");
 }
 
-function page(nonce: string) {
-  return html`<!doctype html>
+function page(nonce: string): string {
+  const ui = SwaggerUI({
+    baseUrl: BASE,
+    url: DOCUMENT_PATH,
+    validatorUrl: "none",
+    deepLinking: true,
+    displayRequestDuration: true,
+    tryItOutEnabled: true,
+  });
+  return `<!doctype html>
 <html lang="en">
   <head>
     <meta charset="utf-8">
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <title>outbox-relayer API</title>
-    <link rel="icon" type="image/png" href="${BASE}/favicon-32x32.png">
-    <link rel="stylesheet" href="${BASE}/swagger-ui.css">
+    <link rel="icon" type="image/png" href="${ASSETS_PATH}/favicon-32x32.png">
   </head>
-  <body>
-    <div id="swagger-ui"></div>
-    <script nonce="${nonce}" src="${BASE}/swagger-ui-bundle.js"></script>
-    <script nonce="${nonce}">
-      SwaggerUIBundle({
-        dom_id: "#swagger-ui",
-        url: "${DOCUMENT_PATH}",
-        validatorUrl: null,
-        deepLinking: true,
-        displayRequestDuration: true,
-        tryItOutEnabled: true,
-      });
-    </script>
-  </body>
+  <body>${ui.replaceAll("<script", `<script nonce="${nonce}"`)}</body>
 </html>
 `;
 }

@@ -33,8 +33,9 @@ export function createDeadlineWheel(): DeadlineWheel {
     const lane: Lane = { timeoutMs, due: new Map() };
     lanes.push(lane);
     periodMs = Math.min(periodMs, 100, Math.max(1, Math.floor(timeoutMs / 20)));
-    // The next add starts it again, with the finer period.
+    // The add that follows starts it again with the finer period; who is due by now must not wait for that.
     stop();
+    look();
     return lane;
   }
 

@@ -18,9 +18,9 @@ test.each(["/", "/api/v1/swagger", "/api/v1/swagger/"])("%s leads to the page", 
 describe("the page", () => {
   test("names only addresses of this server, and each of them answers", async () => {
     const { text } = await load(PAGE);
-    const named = [...text.matchAll(/(?:src|href|url)[=:]\s*"([^"]*)"/g)].map(([, address]) => address ?? "");
+    const named = [...text.matchAll(/(?:src|href|url)[=:]\s*["']([^"']*)["']/g)].map(([, address]) => address ?? "");
     expect(named).toContain("/api/v1/openapi.json");
-    expect(named).toContain("/api/v1/swagger/swagger-ui-bundle.js");
+    expect(named).toContain("/api/v1/swagger/swagger-ui-dist/swagger-ui-bundle.js");
     expect(text).not.toMatch(/https?:|\/\//);
     for (const address of named) {
       const answer = await app.request(address);
@@ -43,12 +43,12 @@ describe("the page", () => {
   });
 
   test("asks no validator", async () => {
-    expect((await load(PAGE)).text).toContain("validatorUrl: null");
+    expect((await load(PAGE)).text).toContain("validatorUrl: 'none'");
   });
 });
 
 test("assets have their types, and the style sheet loads nothing from elsewhere", async () => {
-  const { answer, text } = await load("/api/v1/swagger/swagger-ui.css");
+  const { answer, text } = await load("/api/v1/swagger/swagger-ui-dist/swagger-ui.css");
   expect(answer.headers.get("Content-Type")).toBe("text/css; charset=utf-8");
   expect(text).not.toMatch(/url\(["']?(https?:)?\/\//);
   expect(text).not.toContain("@import");
@@ -62,5 +62,5 @@ test.each([
   "constructor",
   "__proto__",
 ])("%s of the package is not served", async (name) => {
-  expect((await app.request(`/api/v1/swagger/${name}`)).status).toBe(404);
+  expect((await app.request(`/api/v1/swagger/swagger-ui-dist/${name}`)).status).toBe(404);
 });

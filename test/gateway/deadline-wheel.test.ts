@@ -37,6 +37,23 @@ test("an entry expires within a twentieth of its timeout, at most 100 ms late, a
   );
 });
 
+test("a finer timeout that joins postpones nobody", () => {
+  const wheel = createDeadlineWheel();
+  const start = performance.now();
+  let expiredAfter = 0;
+  const entry = {
+    expire() {
+      expiredAfter = performance.now() - start;
+    },
+  };
+  wheel.add(entry, 2_345);
+  vi.advanceTimersByTime(2_397);
+  wheel.add({ expire: vi.fn() }, 999);
+  vi.advanceTimersByTime(200);
+  expect(expiredAfter).toBeGreaterThanOrEqual(2_345);
+  expect(expiredAfter).toBeLessThanOrEqual(2_445);
+});
+
 test("a removed entry never expires", () => {
   const wheel = createDeadlineWheel();
   const kept = { expire: vi.fn() };

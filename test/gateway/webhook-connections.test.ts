@@ -1,7 +1,7 @@
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createServer as createTcpServer, type Server } from "node:net";
-import { getCACertificates, setDefaultCACertificates } from "node:tls";
+import { getCACertificates, setDefaultCACertificates, type TLSSocket } from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
 import { startHttpGateway } from "../support/http-gateway.ts";
 import { attemptsAt } from "./attempts.ts";
@@ -54,9 +54,9 @@ test("a failed TLS handshake is retried", async () => {
 
 test("a certificate that is not trusted is retried, and nothing is sent; a trusted one is used", async () => {
   const certificate = selfSignedCertificate();
-  let requests = 0;
-  const server = createTlsServer(certificate, (_request, response) => {
-    requests += 1;
+  const resumed: boolean[] = [];
+  const server = createTlsServer(certificate, (request, response) => {
+    resumed.push((request.socket as TLSSocket).isSessionReused());
     response.writeHead(202, { connection: "close" }).end('{"message": "Accepted", "messageId": "tls"}');
   });
   const { post } = attemptsAt(`https://127.0.0.1:${await listen(server)}/`, { concurrency: 1 });
@@ -64,14 +64,14 @@ test("a certificate that is not trusted is retried, and nothing is sent; a trust
     kind: "retry",
     error: expect.stringMatching(/^TLS failed: self-signed certificate.*\(DEPTH_ZERO_SELF_SIGNED_CERT\)$/),
   });
-  expect(requests).toBe(0);
+  expect(resumed).toEqual([]);
 
   const trusted = getCACertificates("default");
   onTestFinished(() => setDefaultCACertificates(trusted));
   setDefaultCACertificates([...trusted, certificate.cert]);
   expect(await post()).toMatchObject({ kind: "accepted", gatewayMessageId: "tls" });
-  // Over a new connection, which resumes the session of the first.
   expect(await post()).toMatchObject({ kind: "accepted", gatewayMessageId: "tls" });
+  expect(resumed).toEqual([false, true]);
 });
 
 test("a connection that does not open in time is retried, and its slot is free for the next", async () => {

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { startHttpGateway } from "../support/http-gateway.ts";
+import type { DeadlineWheel, Expiring } from "../../src/gateway/deadline-wheel.ts";
+import { type Answer, startHttpGateway } from "../support/http-gateway.ts";
 import { attemptsAt } from "./attempts.ts";
 
 test("never more requests at once, nor connections, than the concurrency", async () => {
@@ -44,11 +45,25 @@ test("5,000 messages arrive once each, and no deadline is left", async () => {
 });
 
 test("what waited too long for a connection is retried, and is not sent afterwards", async () => {
-  await using gateway = await startHttpGateway({ answer: ({ nth }) => (nth === 1 ? { fault: "hang" } : {}) });
-  const { post } = attemptsAt(gateway.url, { concurrency: 1, timeoutMs: 200 });
-  const [hanging, waiting] = await Promise.all([post({ id: 1 }), post({ id: 2 })]);
-  expect(hanging).toMatchObject({ kind: "unknown", error: "no answer within 200 ms; outcome unknown" });
-  expect(waiting).toMatchObject({ kind: "retry", error: "no connection within 200 ms" });
+  const gate = Promise.withResolvers<Answer>();
+  await using gateway = await startHttpGateway({ answer: ({ nth }) => (nth === 1 ? gate.promise : {}) });
+  const due = new Set<Expiring>();
+  const deadlines: DeadlineWheel = {
+    add: (entry) => void due.add(entry),
+    remove: (entry) => void due.delete(entry),
+    get size() {
+      return due.size;
+    },
+  };
+  const { post } = attemptsAt(gateway.url, { concurrency: 1, deadlines });
+  const sent = post({ id: 1 });
+  const waiting = post({ id: 2 });
+  await gateway.received(1);
+  expect(due.size).toBe(2);
+  [...due][1]?.expire();
+  expect(await waiting).toMatchObject({ kind: "retry", error: "no connection within 10 s" });
+  gate.resolve({});
+  expect(await sent).toMatchObject({ kind: "accepted" });
   expect(await post({ id: 3 })).toMatchObject({ kind: "accepted" });
   expect([...gateway.counts.keys()]).toEqual(["msg_test_1", "msg_test_3"]);
 });
