@@ -47,8 +47,17 @@ try {
   const [port] = (await once(gateway, "message")) as [number];
   for (const name of names as (keyof typeof BENCHES)[]) {
     const figures = await BENCHES[name](pool, postgres.url(), `http://127.0.0.1:${port}/`, messages);
-    console.table(Object.fromEntries(Object.entries(figures).map(([figure, value]) => [figure, { value: round(value) }])));
-    const result = { bench: name, messages, cpus: cpus().length, node: process.version, at: new Date().toISOString(), ...figures };
+    console.table(
+      Object.fromEntries(Object.entries(figures).map(([figure, value]) => [figure, { value: round(value) }])),
+    );
+    const result = {
+      bench: name,
+      messages,
+      cpus: cpus().length,
+      node: process.version,
+      at: new Date().toISOString(),
+      ...figures,
+    };
     console.log(JSON.stringify(result));
     mkdirSync(here("results"), { recursive: true });
     writeFileSync(here(`results/${name}.json`), `${JSON.stringify(result, null, 2)}\n`);

@@ -15,7 +15,12 @@ export interface Throughput {
 const CONCURRENCY = 64;
 
 /** So many waiting messages → sent, everything on, beside the same client alone: one after the other, in one run. */
-export async function throughput(pool: Pool, databaseUrl: string, webhookUrl: string, messages: number): Promise<Throughput> {
+export async function throughput(
+  pool: Pool,
+  databaseUrl: string,
+  webhookUrl: string,
+  messages: number,
+): Promise<Throughput> {
   await post(webhookUrl, messages / 4); // warms up the gateway
   const posted_per_second = await post(webhookUrl, messages);
 
@@ -28,7 +33,8 @@ export async function throughput(pool: Pool, databaseUrl: string, webhookUrl: st
   await pool.query("vacuum analyze outbox.messages");
   const start = performance.now();
   await pool.query("select outbox.resume()");
-  while ((await pool.query("select from outbox.messages limit 1")).rowCount !== 0) await once(AbortSignal.timeout(20), "abort");
+  while ((await pool.query("select from outbox.messages limit 1")).rowCount !== 0)
+    await once(AbortSignal.timeout(20), "abort");
   const relayed_per_second = (messages / (performance.now() - start)) * 1_000;
   await relayer.stop();
   return { relayed_per_second, posted_per_second, ratio: relayed_per_second / posted_per_second };
@@ -50,7 +56,8 @@ function post(url: string, count: number): Promise<number> {
   const next = () => {
     const id = ++sent;
     webhook.send({ id, recipient: "+905551234567", content: `Your code is ${id}`, traceparent: null }, () => {
-      if (++done === count) void webhook.close().then(() => resolve((count / (performance.now() - start)) * 1_000));
+      if (++done === count)
+        void webhook.close().then(() => resolve((count / (performance.now() - start)) * 1_000));
       else if (sent < count) next();
     });
   };

@@ -1,0 +1,68 @@
+import { expect, test } from "vitest";
+import { createAwake } from "../../src/relay/awake.ts";
+
+function awakeAt() {
+  const clock = { ms: 0 };
+  const leases: number[] = [];
+  const errors: unknown[] = [];
+  const database: { away: Error | undefined } = { away: undefined };
+  const awake = createAwake({
+    async promise(leaseMs) {
+      if (database.away) throw database.away;
+      leases.push(leaseMs);
+    },
+    onError: (error) => errors.push(error),
+    now: () => clock.ms,
+  });
+  /** So many fruitful claims, `everyMs` apart. Returns what the last one was told. */
+  const claim = async (count: number, everyMs: number) => {
+    let told: number | undefined;
+    for (let i = 0; i < count; i++) {
+      clock.ms += everyMs;
+      told = awake.claimed(1);
+      await Promise.resolve(); // the promise is kept in a microtask
+      await Promise.resolve();
+    }
+    return told;
+  };
+  return { awake, clock, leases, errors, database, claim };
+}
+
+test("quiet traffic never writes a lease", async () => {
+  const { claim, leases } = awakeAt();
+  expect(await claim(500, 50)).toBeUndefined(); // 20 a second
+  expect(leases).toEqual([]);
+});
+
+test("fast traffic takes a lease, and a new one only when the first is nearly over", async () => {
+  const { claim, leases } = awakeAt();
+  expect(await claim(100, 2)).toBeGreaterThan(0);
+  expect(leases).toEqual([2_000]);
+  await claim(350, 2);
+  expect(leases).toHaveLength(1);
+  await claim(200, 2);
+  expect(leases).toHaveLength(2);
+});
+
+test("it looks by itself for longer than it promised, then goes back to being told", async () => {
+  const { awake, claim, clock } = awakeAt();
+  await claim(20, 2);
+  const promisedAt = clock.ms;
+  clock.ms = promisedAt + 2_001;
+  expect(awake.claimed(0)).toBeGreaterThan(0);
+  clock.ms = promisedAt + 2_200;
+  expect(awake.claimed(0)).toBeUndefined();
+});
+
+test("claims that find nothing are no traffic", () => {
+  const { awake, leases } = awakeAt();
+  for (let i = 0; i < 1_000; i++) awake.claimed(0);
+  expect(leases).toEqual([]);
+});
+
+test("a promise that could not be written is no promise", async () => {
+  const { claim, database, errors } = awakeAt();
+  database.away = new Error("away");
+  expect(await claim(25, 2)).toBeUndefined();
+  expect(errors).toEqual([database.away]);
+});
