@@ -22,6 +22,9 @@ const production = env.NODE_ENV === "production";
 const onTerminal = process.stdout.isTTY === true;
 const version: string = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "utf8")).version;
 
+/** Beyond `shutdown.grace`, for settling and for closing connections. */
+const STOP_MS = 15_000;
+
 /** The person's to put right: a sentence, no stack. */
 function isForThePerson(error: unknown): error is Error {
   const named = [ConfigError, ServerError, MigrationError, DatabaseUnusableError, CrontabError];
@@ -65,11 +68,15 @@ async function main(): Promise<void> {
   let embedded: LocalPostgres | undefined;
   let exitCode = 0;
 
+  function exitNow(): never {
+    embedded?.stopNow();
+    process.exit(1);
+  }
+
   function onSignal(signal: NodeJS.Signals): void {
     if (stopping.signal.aborted) {
       log.warn(`${signal} again: exiting at once`);
-      if (embedded?.attached === false) embedded.stopNow();
-      process.exit(1);
+      exitNow();
     }
     log.info(
       `${signal}: stopping; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`,
@@ -88,12 +95,17 @@ async function main(): Promise<void> {
   }
 
   async function shutDown(): Promise<void> {
+    // Parts wait for what they are asked to wait for; a frozen Postgres would make that long.
+    setTimeout(() => {
+      log.error("could not stop in time; exiting");
+      exitNow();
+    }, config.shutdown.graceMs + STOP_MS).unref();
     await services.stop();
     log.info("stopped");
     process.exit(exitCode);
   }
 
-  process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", onSignal);
   process.on("uncaughtException", onBug).on("unhandledRejection", onBug);
 
   let running = false;

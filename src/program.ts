@@ -84,6 +84,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
       log.warn({ reason }, "this relayer lost its number; it takes a new one");
       void relay.drop();
     },
+    mayRescue: (relayer) => !relay.holdsClaimsBefore(relayer),
     onRescued({ relayer, name, rescued }) {
       metrics.rescuedClaims(rescued);
       log.warn(

@@ -38,6 +38,7 @@ export function readCrontab(text: string, path: string, tasks: readonly string[]
 }
 
 const RESTART_MS = 1_000;
+const STOP_MS = 3_000;
 
 /** Graphile Worker, with its queue in the schema outbox_worker: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
@@ -87,9 +88,11 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
     },
     async stop() {
       stopping.abort();
-      await runner?.stop().catch(() => {}); // it throws when it has stopped already
-      await watching;
+      // It throws when it has stopped already. And while Postgres is away it waits for it, for as long as the pool does.
+      const stopped = runner?.stop().catch(() => {});
+      await Promise.race([stopped, pause(STOP_MS, undefined, { ref: false })]);
       await pool.end();
+      await watching;
     },
   };
 }

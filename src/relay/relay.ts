@@ -30,6 +30,8 @@ export interface Relay {
   tick(tick: string): Promise<number>;
   /** Gives back what is claimed and not yet sent. */
   drop(): Promise<void>;
+  /** Is there a claim not yet ended that was made under an earlier number of this process? */
+  holdsClaimsBefore(relayer: number): boolean;
   /** How long ago the loop last turned, whatever Postgres answered. */
   lastTurnMsAgo(): number;
   /** Did Postgres answer when it was last asked? */
@@ -135,6 +137,7 @@ export function createRelay(options: RelayOptions): Relay {
     async drop() {
       await Promise.all([...routes.values()].map((route) => route.drop()));
     },
+    holdsClaimsBefore: (relayer) => routes.values().some((route) => route.holdsClaimsBefore(relayer)),
     lastTurnMsAgo: () => performance.now() - lastTurn,
     reachable: () => reachable,
     async stop(graceMs) {

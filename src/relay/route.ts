@@ -26,6 +26,8 @@ export interface Route {
   wake(): void;
   take(size: number): Promise<number>;
   drop(): Promise<void>;
+  /** Is there a claim not yet ended that was made under another number? */
+  holdsClaimsBefore(relayer: number): boolean;
   /** Lets sends finish until `graceMs` have passed, then ends them; settles what they showed. */
   stop(graceMs: number): Promise<void>;
 }
@@ -38,8 +40,8 @@ const DOUBT_MS = 60_000;
 export function createRoute(options: RouteOptions): Route {
   const { outbox, gateway, webhook, events } = options;
   const { name } = gateway;
-  /** Every claim between its claiming and its end, so that any other under our number is known to be lost. */
-  const known = new Set<number>();
+  /** Every claim between its claiming and its end, by id, and the number it was made under. */
+  const known = new Map<number, number>();
   let doubtUntil = Number.NEGATIVE_INFINITY;
   /** Answers that fault the gateway, until Postgres knows of the hold they lead to. */
   let faults = 0;
@@ -53,13 +55,13 @@ export function createRoute(options: RouteOptions): Route {
     const relayer = options.relayer();
     if (relayer === undefined || faults > 0) return [];
     if (performance.now() < doubtUntil) {
-      const count = await outbox.disown(relayer, name, [...known]);
+      const count = await outbox.disown(relayer, name, [...known.keys()]);
       if (count > 0) events.disowned(name, count);
     }
     const start = performance.now();
     try {
       const claims = await outbox.claim(relayer, name, size);
-      for (const { id } of claims) known.add(id);
+      for (const { id } of claims) known.set(id, relayer);
       events.claimed(name, claims.length, performance.now() - start);
       if (faults === 0) return claims;
       await release(claims);
@@ -122,6 +124,7 @@ export function createRoute(options: RouteOptions): Route {
     wake: () => lane.wake(),
     take: (size) => lane.take(size),
     drop: () => lane.drop(),
+    holdsClaimsBefore: (relayer) => known.values().some((number) => number !== relayer),
     async stop(graceMs) {
       const overdue = setTimeout(() => webhook.abort("the relayer stopped"), Math.min(graceMs, 2 ** 31 - 1));
       await lane.stop();

@@ -13,6 +13,8 @@ export interface SessionOptions {
   /** The number is gone: what is claimed under it will be rescued. */
   readonly onLost: (reason: string) => void;
   readonly onRescued: (rescued: Rescued) => void;
+  /** Asked before each rescue: an earlier number's attempts may still be under way here, and their results be known soon. */
+  readonly mayRescue: (relayer: number) => boolean;
   readonly beatMs?: number;
 }
 
@@ -107,6 +109,7 @@ export function createSession(options: SessionOptions): Session {
       options.onLost("another relayer took it for dead");
       await register(client);
     }
+    if (!options.mayRescue(relayer as number)) return;
     const rescue = await client.query<Rescued>("select * from outbox.rescue(make_interval(secs => $1))", [
       deadAfterMs / 1_000,
     ]);

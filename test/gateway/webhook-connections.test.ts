@@ -20,13 +20,15 @@ async function freePort(): Promise<number> {
 }
 
 /** Takes connections and never says a word, so that a TLS handshake never ends. */
-async function silentPort(): Promise<number> {
-  return listen(
-    createTcpServer((socket) => {
-      socket.on("error", () => {});
-      onTestFinished(() => void socket.destroy());
-    }),
-  );
+async function silentServer(): Promise<{ url: string; firstClosed: Promise<void> }> {
+  const first = Promise.withResolvers<void>();
+  const server = createTcpServer((socket) => {
+    socket.resume();
+    socket.on("error", () => {});
+    socket.on("close", () => first.resolve());
+    onTestFinished(() => void socket.destroy());
+  });
+  return { url: `https://127.0.0.1:${await listen(server)}/`, firstClosed: first.promise };
 }
 
 test("a refused connection is retried", async () => {
@@ -75,16 +77,19 @@ test("a certificate that is not trusted is retried, and nothing is sent; a trust
 });
 
 test("a connection that does not open in time is retried, and its slot is free for the next", async () => {
-  const { post } = attemptsAt(`https://127.0.0.1:${await silentPort()}/`, { timeoutMs: 200, concurrency: 1 });
+  const { url, firstClosed } = await silentServer();
+  const { post } = attemptsAt(url, { timeoutMs: 200, concurrency: 1 });
   for (let nth = 1; nth <= 3; nth += 1) {
     const outcome = await post();
     expect(outcome).toMatchObject({ kind: "retry", httpStatus: null, error: "no connection within 200 ms" });
     expect(outcome.durationMs).toBeGreaterThanOrEqual(200);
   }
+  await firstClosed;
 });
 
 test("close gives up connections that are still opening", async () => {
-  const { post, webhook } = attemptsAt(`https://127.0.0.1:${await silentPort()}/`, { timeoutMs: 60_000 });
+  const { url } = await silentServer();
+  const { post, webhook } = attemptsAt(url, { timeoutMs: 60_000 });
   const waiting = post();
   webhook.abort("stopping");
   expect(await waiting).toMatchObject({ kind: "retry", error: "stopping" });
