@@ -20,7 +20,16 @@ export default defineConfig({
           globalSetup: ["test/support/global-setup.ts"],
         },
       },
-      { test: { ...shared, name: "containers", include: ["test/containers/**/*.test.ts"], testTimeout: 300_000, hookTimeout: 600_000 } },
+      {
+        test: {
+          ...shared,
+          name: "containers",
+          include: ["test/containers/**/*.test.ts"],
+          globalSetup: ["test/containers/global-setup.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+        },
+      },
     ],
   },
 });

@@ -3,12 +3,12 @@ import { type Environment, environmentName } from "./environment.ts";
 import { type Given, type Section, sectionOf } from "./given.ts";
 
 /** The faults that no setting has alone. Works on what was given, so that they are told beside all others. */
-export function crossFaults(given: Given, env: Environment): string[] {
+export function crossFaults(given: Given, env: Environment, relays: boolean): string[] {
   return [
     ...gatewayNameFaults(given),
     ...givenTwiceFaults(given),
     ...delayFaults(given),
-    ...(env.NODE_ENV === "production" ? productionFaults(given) : []),
+    ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
   ];
 }
 
@@ -67,7 +67,7 @@ function delayFaults({ settings, origin }: Given): string[] {
 }
 
 /** In production nothing stands in: neither a database of our own nor a demo gateway. */
-function productionFaults({ settings }: Given): string[] {
+function productionFaults({ settings }: Given, relays: boolean): string[] {
   const faults: string[] = [];
   if (!Object.hasOwn(settings, "database_url") && Object.keys(sectionOf(settings, "postgres")).length === 0) {
     faults.push(
@@ -79,7 +79,7 @@ function productionFaults({ settings }: Given): string[] {
     sectionOf(settings, "webhook"),
     ...Object.keys(gateways).map((name) => sectionOf(gateways, name)),
   ];
-  if (!peers.some((peer) => Object.hasOwn(peer, "url"))) {
+  if (relays && !peers.some((peer) => Object.hasOwn(peer, "url"))) {
     faults.push(
       "No gateway has a URL, and NODE_ENV is production: set WEBHOOK_URL (and WEBHOOK_AUTH_KEY if it asks for one)",
     );

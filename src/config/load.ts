@@ -17,13 +17,15 @@ export function loadConfig(source: {
   readonly yaml: string | undefined;
   readonly yamlPath: string;
   readonly env: Environment;
+  /** false: messages are not to be relayed, so that production needs no gateway (`migrate`). */
+  readonly relays?: boolean;
 }): Config {
   const given = gather(readDocument(source.yaml ?? "", source.yamlPath), source.env);
   const parsed = schema.safeParse(given.settings, { reportInput: true });
   const faults = [
     ...given.faults,
     ...(parsed.error?.issues ?? []).map((issue) => valueFault(given, issue.path.map(String), issue)),
-    ...crossFaults(given, source.env),
+    ...crossFaults(given, source.env, source.relays ?? true),
   ];
   if (!parsed.success || faults.length > 0) throw new ConfigError(faults);
   return deepFreeze(resolve(parsed.data));

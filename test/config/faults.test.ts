@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { ConfigError } from "../../src/config/config-error.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import { faultsOf, load, SECRET, yamlOf } from "./loading.ts";
 
 test("all faults are told at once, each with its place, its value and what is allowed", () => {
@@ -220,4 +221,8 @@ test("production wants a database and a gateway's URL", () => {
   expect(faultsOf(undefined, database)).toHaveLength(1);
   expect(load(undefined, { ...database, WEBHOOK_URL: "https://sms.example" }).port).toBe(8_080);
   expect(load("gateways: { bulk: { url: https://sms.example } }", database).port).toBe(8_080);
+  // Who only migrates sends nothing.
+  expect(loadConfig({ yaml: undefined, yamlPath: "config.yaml", env: database, relays: false }).port).toBe(
+    8_080,
+  );
 });
