@@ -31,8 +31,8 @@ export function createPool(options: PoolOptions): Pool {
 
 /**
  * A pool for graphile-worker, which takes a failed connect for the end of the world: a job that finishes while
- * Postgres is away is an unhandled rejection, and stays locked for hours. Here `connect()` waits until the database is back
- * or the pool has ended, and a query cut off by an outage fails with a code that graphile-worker retries.
+ * Postgres is away is an unhandled rejection, and stays locked for hours. Here `connect()` waits until the database is back,
+ * for ever if the pool ends before, and a query cut off by an outage fails with a code that graphile-worker retries.
  */
 export function createWaitingPool(options: PoolOptions): Pool {
   const pool = guarded(new WaitingPool(poolConfig(options)), options);
@@ -72,15 +72,16 @@ class WaitingPool extends Pool {
   }
 
   async #connectOrWait(): Promise<PoolClient> {
-    for (let delay = 100; ; delay = Math.min(delay * 2, 2_000)) {
+    for (let delay = 100; !this.ending; delay = Math.min(delay * 2, 2_000)) {
       try {
         return await super.connect();
       } catch (error) {
-        if (!isOutage(error)) throw error;
+        if (!this.ending && !isOutage(error)) throw error;
       }
-      // Once ended, the next connect() throws what an ended pool throws.
       await pause(delay * (0.5 + Math.random() / 2), undefined, { signal: this.#end.signal }).catch(() => {});
     }
+    // graphile-worker, told that the pool has ended, would throw it where nobody catches it. The program is ending: let it wait.
+    return new Promise(() => {});
   }
 }
 

@@ -47,7 +47,7 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
   );
   const stopping = new AbortController();
   let runner: Runner | undefined;
-  let watching: Promise<void> | undefined;
+  let stopped: Promise<void> | undefined;
 
   function begin(): Promise<Runner> {
     return run({
@@ -81,18 +81,22 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
     }
   }
 
+  async function stop(): Promise<void> {
+    stopping.abort();
+    // It throws when it has stopped already. And while Postgres is away it waits for it, as long as the pool lets it.
+    const runnerStopped = runner?.stop().catch(() => {});
+    await Promise.race([runnerStopped, pause(STOP_MS, undefined, { ref: false })]);
+    await pool.end();
+  }
+
   return {
     async start() {
       runner = await begin();
-      watching = watch();
+      void watch();
     },
-    async stop() {
-      stopping.abort();
-      // It throws when it has stopped already. And while Postgres is away it waits for it, for as long as the pool does.
-      const stopped = runner?.stop().catch(() => {});
-      await Promise.race([stopped, pause(STOP_MS, undefined, { ref: false })]);
-      await pool.end();
-      await watching;
+    stop() {
+      stopped ??= stop();
+      return stopped;
     },
   };
 }

@@ -5,9 +5,9 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
+import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
 import { logLines } from "./log-lines.ts";
 import { migrationsFolder } from "./migrations-folder.ts";
-import { queryOnce, usePrivatePostgres } from "./private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 const run = promisify(execFile);

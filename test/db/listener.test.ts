@@ -1,8 +1,8 @@
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createListener, type Listener } from "../../src/db/listener.ts";
+import { backends, queryOnce, terminate, usePrivatePostgres } from "../support/private-postgres.ts";
 import { eventually } from "./eventually.ts";
 import { logLines } from "./log-lines.ts";
-import { backends, queryOnce, terminate, usePrivatePostgres } from "./private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 const CHANNEL = 'Odd "channel"';

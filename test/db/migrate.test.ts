@@ -4,10 +4,10 @@ import { Client } from "pg";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { MigrationError, migrate } from "../../src/db/migrate.ts";
 import { isOutage } from "../../src/db/outage.ts";
+import { backends, queryOnce, terminate, usePrivatePostgres } from "../support/private-postgres.ts";
 import { eventually } from "./eventually.ts";
 import { logLines } from "./log-lines.ts";
 import { migrationsFolder } from "./migrations-folder.ts";
-import { backends, queryOnce, terminate, usePrivatePostgres } from "./private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 

@@ -2,9 +2,9 @@ import { readFile } from "node:fs/promises";
 import { Client, type ClientConfig, DatabaseError, Pool } from "pg";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { isHopeless, isOutage } from "../../src/db/outage.ts";
+import { backends, queryOnce, terminate, usePrivatePostgres } from "../support/private-postgres.ts";
 import { freePort } from "../support/redis.ts";
 import { eventually } from "./eventually.ts";
-import { backends, queryOnce, terminate, usePrivatePostgres } from "./private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 

@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { DatabaseUnusableError, describeDatabase, waitForDatabase } from "../../src/db/wait-for-database.ts";
+import { usePrivatePostgres } from "../support/private-postgres.ts";
 import { logLines } from "./log-lines.ts";
-import { usePrivatePostgres } from "./private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 const never = new AbortController().signal;

@@ -1,7 +1,7 @@
 import { Client } from "pg";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { wireTypes } from "../../src/db/wire-types.ts";
-import { usePrivatePostgres } from "./private-postgres.ts";
+import { usePrivatePostgres } from "../support/private-postgres.ts";
 
 const postgres = usePrivatePostgres();
 let url: string;

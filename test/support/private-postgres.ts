@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Client, type QueryResultRow } from "pg";
 import { afterAll, beforeAll } from "vitest";
 import { type LocalPostgres, startLocalPostgres } from "../../src/demo/local-postgres.ts";
-import { freePort } from "../support/redis.ts";
+import { freePort } from "./redis.ts";
 
 export interface PrivatePostgres {
   /** Makes an empty database and returns its URL. */

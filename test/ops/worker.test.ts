@@ -1,0 +1,68 @@
+import { afterEach, beforeAll, expect, test } from "vitest";
+import { createWaitingPool } from "../../src/db/pool.ts";
+import { createWorker, readCrontab, type Worker } from "../../src/ops/worker.ts";
+import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
+
+const postgres = usePrivatePostgres();
+let connectionString: string;
+let worker: Worker | undefined;
+
+beforeAll(async () => {
+  connectionString = await postgres.createDatabase();
+});
+afterEach(() => worker?.stop());
+
+async function startWorker(task: () => Promise<void>): Promise<string[]> {
+  const lines: string[] = [];
+  worker = createWorker({
+    pool: createWaitingPool({ connectionString, max: 4, applicationName: "test-worker", log: () => {} }),
+    crontab: [],
+    tasks: { job: task },
+    log: (level, message) => lines.push(`${level} ${message}`),
+  });
+  await worker.start();
+  return lines;
+}
+
+async function addJob(): Promise<void> {
+  await queryOnce(connectionString, "select outbox_worker.add_job('job')");
+}
+
+test("runs a job as soon as it is added", async () => {
+  const done = Promise.withResolvers<void>();
+  await startWorker(async () => done.resolve());
+  await addJob();
+  await done.promise;
+});
+
+test("a restart of Postgres neither ends it nor leaves it deaf", async () => {
+  let ran = Promise.withResolvers<void>();
+  await startWorker(async () => ran.resolve());
+  await addJob();
+  await ran.promise;
+  await postgres.stop("immediate");
+  await postgres.start();
+  ran = Promise.withResolvers<void>();
+  await addJob();
+  await ran.promise;
+});
+
+test("stops also while Postgres is away", async () => {
+  await startWorker(async () => {});
+  await postgres.stop("immediate");
+  try {
+    await worker?.stop();
+  } finally {
+    await postgres.start();
+  }
+});
+
+test("a crontab that cannot be run is told with its place and what there is", () => {
+  expect(() => readCrontab("* * * * * relay\n61 * * * * relay", "crontab", ["relay"])).toThrow(
+    /^crontab: .*61/,
+  );
+  expect(() => readCrontab("* * * * * rely", "my/crontab", ["relay", "maintain"])).toThrow(
+    "my/crontab: there is no task rely; there are relay, maintain.",
+  );
+  expect(readCrontab("# nothing\n", "crontab", ["relay"])).toEqual([]);
+});
