@@ -7,7 +7,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { copyFile, cp, readdir, rm, rmdir } from "node:fs/promises";
+import { chmod, copyFile, cp, readdir, rm, rmdir } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -66,6 +66,7 @@ async function takeOver(copy: string, folder: string): Promise<string> {
   const [added] = (await readdir(join(copy, "committed"))).filter((file) => !before.includes(file));
   if (added === undefined) throw new Error("graphile-migrate committed nothing.");
   await copyFile(join(copy, "committed", added), join(folder, "committed", added));
+  await chmod(join(folder, "committed", added), 0o644); // the library makes it read-only, even for its own group
   for (const current of (await readdir(copy)).filter((name) => /^current(\.sql)?$/.test(name))) {
     await rm(join(folder, current), { recursive: true, force: true });
     await cp(join(copy, current), join(folder, current), { recursive: true });

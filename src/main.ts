@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,12 +8,13 @@ import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
+import { passwordsIn, withoutPassword } from "./config/passwords.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
 import { DatabaseUnusableError, waitForDatabase } from "./db/wait-for-database.ts";
-import type { LocalPostgres } from "./demo/local-postgres.ts";
+import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
 import { createLogger, type Logger } from "./ops/log.ts";
-import { CrontabError } from "./ops/worker.ts";
-import { startProgram } from "./program.ts";
+import { CrontabError, readCrontab } from "./ops/worker.ts";
+import { startProgram, TASKS } from "./program.ts";
 import { createServices, type Services } from "./services.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -24,6 +25,10 @@ const version: string = JSON.parse(readFileSync(resolve(ROOT, "package.json"), "
 
 /** Beyond `shutdown.grace`, for settling and for closing connections. */
 const STOP_MS = 15_000;
+/** npm passes on a Ctrl-C that the terminal has already given us: signals so close together are one. */
+const SAME_SIGNAL_MS = 500;
+/** For telling the embedded PostgreSQL to stop, also when it has not yet started. */
+const EXIT_MS = 5_000;
 
 /** The person's to put right: a sentence, no stack. */
 function isForThePerson(error: unknown): error is Error {
@@ -34,24 +39,30 @@ function isForThePerson(error: unknown): error is Error {
   );
 }
 
-function readSettings() {
-  const yamlPath = env.CONFIG_FILE ?? resolve(ROOT, "config.yaml");
-  const crontabPath = env.CRONTAB_FILE ?? resolve(ROOT, "crontab");
-  for (const [variable, path] of Object.entries({ CONFIG_FILE: yamlPath, CRONTAB_FILE: crontabPath })) {
-    if (!existsSync(path)) throw new ConfigError([`${variable}: there is no file ${path}`]);
+function readSettings(relays: boolean) {
+  const yaml = readSetting("CONFIG_FILE", "config.yaml");
+  const config = loadConfig({ yaml: yaml.text, yamlPath: yaml.path, env, relays });
+  const crontab = readSetting("CRONTAB_FILE", "crontab");
+  return { config, crontab: readCrontab(crontab.text, crontab.path, TASKS) };
+}
+
+function readSetting(variable: string, name: string): { readonly text: string; readonly path: string } {
+  const path = env[variable] || resolve(ROOT, name);
+  try {
+    return { text: readFileSync(path, "utf8"), path };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+      throw new ConfigError([`${variable}: there is no file ${path}`]);
+    }
+    throw new ConfigError([`${variable}: ${path} cannot be read: ${(error as Error).message}`]);
   }
-  const config = loadConfig({ yaml: readFileSync(yamlPath, "utf8"), yamlPath, env });
-  return { config, crontab: { text: readFileSync(crontabPath, "utf8"), path: crontabPath } };
 }
 
 /** What may never stand in a log. The embedded database's password is no secret, and a word that logs need. */
 function secretsOf(config: Config): string[] {
-  const urls = [config.databaseUrl, config.redis?.url].filter((url) => url !== undefined);
-  const passwords = urls.flatMap((url) => /^[^/]*\/\/[^/@]*?:([^@]+)@/.exec(url)?.[1] ?? []);
+  const passwords = [config.databaseUrl, config.redis?.url].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
-  return [...passwords, ...passwords.map(decodeURIComponent), ...gateways].filter(
-    (secret) => secret !== undefined,
-  );
+  return [...passwords, ...gateways].filter((secret) => secret !== undefined);
 }
 
 async function main(): Promise<void> {
@@ -61,22 +72,27 @@ async function main(): Promise<void> {
       `"${[command, ...rest].join(" ")}" is no command; there are start (the default) and migrate`,
     ]);
   }
-  const { config, crontab } = readSettings();
+  const { config, crontab } = readSettings(command === "start");
   const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
   const stopping = new AbortController();
-  let embedded: LocalPostgres | undefined;
+  let embedded: Promise<EmbeddedPostgres> | undefined;
   let exitCode = 0;
+  let signalledAt = Number.NEGATIVE_INFINITY;
 
-  function exitNow(): never {
-    embedded?.stopNow();
-    process.exit(1);
+  function exitNow(): void {
+    setTimeout(() => process.exit(1), EXIT_MS);
+    const stopped = embedded?.then((postgres) => postgres.stopNow()) ?? Promise.resolve();
+    stopped.catch(() => {}).finally(() => process.exit(1));
   }
 
   function onSignal(signal: NodeJS.Signals): void {
+    if (performance.now() - signalledAt < SAME_SIGNAL_MS) return;
+    signalledAt = performance.now();
     if (stopping.signal.aborted) {
       log.warn(`${signal} again: exiting at once`);
       exitNow();
+      return;
     }
     log.info(
       `${signal}: stopping; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`,
@@ -105,17 +121,18 @@ async function main(): Promise<void> {
     process.exit(exitCode);
   }
 
+  async function startEmbedded(): Promise<string> {
+    const { startEmbeddedPostgres } = await import("./demo/embedded-postgres.ts").catch(notHere);
+    embedded = startEmbeddedPostgres(config.embeddedPostgres, ROOT);
+    return (await services.start("embedded PostgreSQL", await embedded)).url();
+  }
+
   process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", onSignal);
   process.on("uncaughtException", onBug).on("unhandledRejection", onBug);
 
   let running = false;
   try {
-    if (config.databaseUrl === undefined) {
-      const { startEmbeddedPostgres } = await import("./demo/embedded-postgres.ts");
-      embedded = await startEmbeddedPostgres(config.embeddedPostgres, ROOT);
-      await services.start("embedded PostgreSQL", { stop: () => embedded?.stop() });
-    }
-    const databaseUrl = config.databaseUrl ?? (embedded as LocalPostgres).url();
+    const databaseUrl = config.databaseUrl ?? (await startEmbedded());
     if (command === "migrate") {
       await waitForDatabase({
         connectionString: databaseUrl,
@@ -126,7 +143,7 @@ async function main(): Promise<void> {
       log.info("the database is up to date");
       return await shutDown();
     }
-    const addresses = await startProgram({
+    const started = await startProgram({
       config,
       crontab,
       databaseUrl,
@@ -137,6 +154,8 @@ async function main(): Promise<void> {
       services,
       signal: stopping.signal,
     });
+    const psql = config.databaseUrl === undefined ? databaseUrl : withoutPassword(databaseUrl);
+    const addresses = { ...started, psql };
     if (onTerminal) process.stdout.write(banner(addresses));
     else log.info(addresses, "ready");
     running = true;
@@ -151,9 +170,17 @@ async function main(): Promise<void> {
   }
 }
 
+/** The production image is made without the demo, whatever NODE_ENV says in it. */
+function notHere(cause: NodeJS.ErrnoException): never {
+  if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
+  throw new ConfigError([
+    "This installation has no database and no gateway of its own: set DATABASE_URL (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB) and WEBHOOK_URL",
+  ]);
+}
+
 /** A gateway that accepts everything and shows it, so that there is something to see without an account anywhere. */
 async function startFallbackGateway(services: Services, log: Logger): Promise<string> {
-  const { startDemoGateway } = await import("./demo/gateway.ts");
+  const { startDemoGateway } = await import("./demo/gateway.ts").catch(notHere);
   const gateway = await startDemoGateway({
     port: 0,
     log: ({ to, content, messageId }) =>

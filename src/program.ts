@@ -1,3 +1,4 @@
+import type { ParsedCronItem } from "graphile-worker";
 import { createMaintainTask } from "../tasks/maintain.ts";
 import { createRelayTask } from "../tasks/relay.ts";
 import { createApp } from "./api/app.ts";
@@ -17,14 +18,14 @@ import type { Logger } from "./ops/log.ts";
 import { createMetrics } from "./ops/metrics.ts";
 import { createReceipts } from "./ops/receipts.ts";
 import { createReporter } from "./ops/reporter.ts";
-import { createWorker, readCrontab } from "./ops/worker.ts";
+import { createWorker } from "./ops/worker.ts";
 import { createRelay } from "./relay/relay.ts";
 import { createSession } from "./relay/session.ts";
 import type { Services } from "./services.ts";
 
 export interface ProgramOptions {
   readonly config: Config;
-  readonly crontab: { readonly text: string; readonly path: string };
+  readonly crontab: readonly ParsedCronItem[];
   readonly databaseUrl: string;
   /** Where messages of the default gateway go that has no address; starts what is there. */
   readonly fallbackGateway: (() => Promise<string>) | undefined;
@@ -35,6 +36,9 @@ export interface ProgramOptions {
   readonly services: Services;
   readonly signal: AbortSignal;
 }
+
+/** What the crontab may name. */
+export const TASKS = ["relay", "maintain"] as const;
 
 /** The relay loop is taken for stuck when it has not turned for so long. It turns each second, also without Postgres. */
 const STUCK_MS = 60_000;
@@ -48,8 +52,6 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const metrics = createMetrics({ version });
   const warn = (message: string) => log.warn(message);
   const state = { migrated: false, draining: false, fallbackUrl: undefined as string | undefined };
-  const tasks = ["relay", "maintain"] as const;
-  const crontab = readCrontab(options.crontab.text, options.crontab.path, tasks);
 
   const receipts =
     config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
@@ -87,10 +89,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     mayRescue: (relayer) => !relay.holdsClaimsBefore(relayer),
     onRescued({ relayer, name, rescued }) {
       metrics.rescuedClaims(rescued);
-      log.warn(
-        { dead_relayer: relayer, name, claims: rescued },
-        "another relayer is gone; its claims are free again",
-      );
+      const whose = name === options.name ? "an earlier number of this relayer" : "another relayer";
+      const fields = { dead_relayer: relayer, name, claims: rescued };
+      if (rescued > 0) log.warn(fields, `${whose} is gone; its claims are free again`);
+      else log.info(fields, `${whose} is gone; it had claimed nothing`);
     },
   });
   const deadlines = createDeadlineWheel();
@@ -210,7 +212,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     "worker",
     createWorker({
       pool: createWaitingPool({ connectionString, max: 4, applicationName: "outbox-worker", log: warn }),
-      crontab,
+      crontab: options.crontab,
       log: (level, message) => log[level](message),
       tasks: {
         relay: createRelayTask({
@@ -227,7 +229,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
           maintain: () => outbox.maintain(config.retention),
           log: (fields, message) => log.info(fields, message),
         }),
-      } satisfies Record<(typeof tasks)[number], unknown>,
+      } satisfies Record<(typeof TASKS)[number], unknown>,
     }),
   );
   // Stopped first of all: from here on we are not ready.

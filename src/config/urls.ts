@@ -1,3 +1,4 @@
+import { Client } from "pg";
 import { setting } from "./values.ts";
 
 export function webhookUrl() {
@@ -12,8 +13,18 @@ export function postgresUrl() {
   return url(
     "a postgres:// or postgresql:// URL, with the special characters of its user and password percent-encoded",
     // `postgres://user@/db?host=/var/run/postgresql` is a libpq URL but not a WHATWG one.
-    (text) => parse(text.replace("@/", "@socket/"), "postgres:", "postgresql:") !== undefined,
+    (text) =>
+      parse(text.replace("@/", "@socket/"), "postgres:", "postgresql:") !== undefined && pgTakes(text),
   );
+}
+
+/** It decodes parts of the URL, and throws a bare URIError for what is not UTF-8. */
+function pgTakes(connectionString: string): boolean {
+  try {
+    return new Client({ connectionString }) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 export function redisUrl() {

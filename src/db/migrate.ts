@@ -146,7 +146,10 @@ async function refuseForeignSchema(client: Client): Promise<void> {
 }
 
 async function readCommitted(settings: ParsedSettings): Promise<FileMigration[]> {
-  return explained("The committed migrations cannot be used", getAllMigrations(settings));
+  const committed = await explained("The committed migrations cannot be used", getAllMigrations(settings));
+  if (committed.length === 0)
+    throw new MigrationError(`There are no migrations in ${settings.migrationsFolder}/committed.`);
+  return committed;
 }
 
 async function settingsFor(

@@ -21,7 +21,7 @@ export interface LogOptions {
  * an exit, the ones that say why, are never lost.
  */
 export function createLogger({ level, pretty, secrets, destination }: LogOptions): Logger {
-  const lines = destination ?? pino.destination({ dest: 1, sync: true });
+  const lines = destination ?? standardOutput();
   return pino(
     {
       level,
@@ -37,6 +37,15 @@ export function createLogger({ level, pretty, secrets, destination }: LogOptions
     },
     pretty ? prettyStream(lines, destination === undefined && isColorSupported) : lines,
   );
+}
+
+/** A terminal that was closed takes nothing any more; the program must still end in good order. */
+function standardOutput(): DestinationStream {
+  const output = pino.destination({ dest: 1, sync: true });
+  output.on("error", () => {
+    output.write = () => true;
+  });
+  return output;
 }
 
 /** Hides the middle of a phone number, always at least half of it: `+905551234567` becomes `+90******4567`. */

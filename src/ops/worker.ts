@@ -43,7 +43,7 @@ const STOP_MS = 3_000;
 /** Graphile Worker, with its queue in the schema outbox_worker: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
   const logger = new Logger(
-    () => (level, message) => log(LEVELS[level] ?? "debug", `graphile-worker: ${message}`),
+    () => (level, message) => log(levelOf(level, message), `graphile-worker: ${message}`),
   );
   const stopping = new AbortController();
   let runner: Runner | undefined;
@@ -101,10 +101,9 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
   };
 }
 
-/** One level quieter than graphile-worker has it: its every start and stop is no news here. */
-const LEVELS: Readonly<Record<string, "debug" | "info" | "warn" | "error">> = {
-  error: "error",
-  warning: "warn",
-  info: "debug",
-  debug: "debug",
-};
+/** Its every start and stop is no news here, and that Postgres is away others say. */
+function levelOf(level: string, message: string): "debug" | "warn" | "error" {
+  if (/notify listener|UNLISTEN/.test(message)) return "debug";
+  if (level === "error") return "error";
+  return level === "warning" ? "warn" : "debug";
+}

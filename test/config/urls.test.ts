@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import pg from "pg";
 import { expect, test } from "vitest";
-import { load } from "./loading.ts";
+import { faultsOf, load } from "./loading.ts";
 
 const word = fc
   .string({ unit: "grapheme", minLength: 1, maxLength: 20 })
@@ -57,4 +57,11 @@ test.each([
   "postgresql://app:p%40ss@[::1]:5433/sms?sslmode=require",
 ])("database_url %s is taken as it is", (url) => {
   expect(load(undefined, { DATABASE_URL: url }).databaseUrl).toBe(url);
+});
+
+test("a password that is not UTF-8 when decoded is a fault, not a crash", () => {
+  const faults = faultsOf(undefined, { DATABASE_URL: "postgres://app:caf%e9@db/app" });
+  expect(faults).toHaveLength(1);
+  expect(faults[0]).toMatch(/^DATABASE_URL \(environment\): .* is not a postgres:/);
+  expect(faults[0]).not.toContain("caf");
 });

@@ -172,6 +172,14 @@ describe("migrate", () => {
     expect(error.message).toMatch(/Hash for 000001-step\.sql does not match/);
   });
 
+  it("refuses a folder without migrations, for then it is not ours", async () => {
+    const connectionString = await postgres.createDatabase();
+    const folder = await migrationsFolder();
+    const error = await failure(migrate({ connectionString, log: logLines().log, folder }));
+    expect(error).toBeInstanceOf(MigrationError);
+    expect(error.message).toBe(`There are no migrations in ${folder}/committed.`);
+  });
+
   it("passes an outage on as what it is, and the process lives", async () => {
     const connectionString = await postgres.createDatabase();
     await holdMigrations(connectionString);

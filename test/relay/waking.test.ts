@@ -233,9 +233,3 @@ test("relay.mode scheduled: at most batch_size messages a tick, for the whole cl
   await tick("2026-11-23T10:04:00Z");
   await allSent(database.pool, 5);
 });
-
-test("a job on the crontab by another name is an error at the start", async () => {
-  await expect(start({ crontab: "* * * * * rely" })).rejects.toThrow(
-    "crontab: there is no task rely; there are relay, maintain.",
-  );
-});

@@ -19,7 +19,6 @@ export interface RelayerOptions {
   readonly databaseUrl: string;
   readonly webhookUrl: string;
   readonly env?: Readonly<Record<string, string>>;
-  readonly crontab?: string;
   readonly yaml?: string;
 }
 
@@ -40,7 +39,7 @@ export async function startRelayer(options: RelayerOptions): Promise<TestRelayer
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
   const { api } = await startProgram({
     config,
-    crontab: { text: options.crontab ?? "", path: "crontab" },
+    crontab: [],
     databaseUrl: options.databaseUrl,
     fallbackGateway: undefined,
     version: "0.0.0-test",
