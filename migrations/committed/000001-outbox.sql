@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d910da99ab8c5009046dc0ae2c842d1b312977a5
+--! Hash: sha1:b7f95a09a2a44f7393ea0849a0a1d7cab4c39c35
 --! Message: Outbox
 
 create schema outbox;
@@ -12,11 +12,13 @@ create domain outbox.outcome as text
   constraint not_an_outcome check (value in ('accepted', 'rejected', 'retry', 'throttled', 'unknown', 'hold'));
 comment on domain outbox.outcome is
   'What one attempt showed. accepted: the gateway took it. rejected: it never will. retry: nothing was taken, try again. throttled: the gateway asks to be left alone for a while. unknown: it may or may not have been taken. hold: the account or the URL is at fault, every message would fail.';
+comment on constraint not_an_outcome on domain outbox.outcome is 'Refuses any other word.';
 
 create domain outbox.dead_reason as text
   constraint not_a_dead_reason check (value in ('rejected', 'exhausted', 'expired', 'cancelled', 'unknown_outcome'));
 comment on domain outbox.dead_reason is
   'Why a message ended without being sent. rejected: by the gateway. exhausted: every attempt failed. expired: expires_at passed. cancelled: by a person. unknown_outcome: it may have been sent, and its gateway''s on_unknown is ''park''.';
+comment on constraint not_a_dead_reason on domain outbox.dead_reason is 'Refuses any other word.';
 
 --! Included functions/lock_key.sql
 create or replace function outbox.lock_key(
@@ -335,7 +337,7 @@ comment on column outbox.relayers.id is 'Its number; never used twice.';
 comment on column outbox.relayers.name is 'Host and process id, for a person.';
 comment on column outbox.relayers.version is 'The version it runs.';
 comment on column outbox.relayers.started_at is 'When it took the number.';
-comment on column outbox.relayers.heartbeat_at is 'When it was last heard of; about every second.';
+comment on column outbox.relayers.heartbeat_at is 'When it was last heard of; about every second. -infinity: taken for dead, with claims that are still to be freed.';
 comment on constraint relayers_pkey on outbox.relayers is 'A number is one process.';
 comment on index outbox.relayers_pkey is 'Finds a relayer by its number.';
 
@@ -481,13 +483,18 @@ begin
       from outbox.dedupe_keys
       where dedupe_keys.dedupe_key = remember_key.dedupe_key;
     end if;
+
+    -- Without the gateway there is no window, and the key would be neither taken nor found, for ever.
+    if owner is null then
+      perform outbox.gateway_must_exist(remember_key.gateway);
+    end if;
   end loop;
   return owner;
 end
 $$;
 
 comment on function outbox.remember_key(text, bigint, text) is
-  'Gives a dedupe_key to a message for the gateway''s dedupe_window, unless another message has it. Returns the id of the message that has it now. The gateway must exist.';
+  'Gives a dedupe_key to a message for the gateway''s dedupe_window, unless another message has it. Returns the id of the message that has it now. Raises OB001 for an unknown gateway.';
 --! EndIncluded functions/remember_key.sql
 --! Included functions/admit.sql
 create or replace function outbox.admit() returns trigger
@@ -521,6 +528,11 @@ comment on function outbox.admit() is
 create or replace function outbox.guard_gateway() returns trigger
 language plpgsql volatile as $$
 begin
+  -- Tools that write a row back name every column.
+  if tg_op = 'UPDATE' and new.name = old.name then
+    return new;
+  end if;
+
   if old.name = 'default' or exists (select from outbox.messages where messages.gateway = old.name) then
     raise exception using
       errcode = 'OB003',
@@ -668,6 +680,7 @@ language sql volatile as $$
     update outbox.relayers
     set heartbeat_at = heartbeat.as_of
     where relayers.id = heartbeat.relayer
+      and relayers.heartbeat_at > '-infinity'
     returning 1
   )
   select exists (select from heard);
@@ -682,6 +695,9 @@ create or replace function outbox.unregister_relayer(
 ) returns void
 language plpgsql volatile as $$
 begin
+  -- Waits for a claim of its own that is under way: what that claims would belong to a number that nobody rescues.
+  perform from outbox.relayers where relayers.id = unregister_relayer.relayer for update;
+
   -- With claims left it stays registered: once its lock is free, rescue() frees them.
   delete from outbox.relayers
   where relayers.id = unregister_relayer.relayer
@@ -733,11 +749,18 @@ create or replace function outbox.bury(
   errors        text[],
   as_of         timestamptz default clock_timestamp()
 ) returns int
-language sql volatile as $$
+language sql volatile
+-- As in settle(): by id, whatever the statistics say. Hashed also when claim() calls it, which wants no hash for itself.
+set enable_hashjoin = on
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_nestloop = off
+set enable_mergejoin = off as $$
   with ending as (
     delete from outbox.messages
     using unnest(bury.ids, bury.reasons, bury.http_statuses, bury.errors) as verdict (id, reason, http_status, error)
-    where messages.id = verdict.id
+    where messages.id = any (bury.ids)
+      and messages.id = verdict.id
     returning messages.*, verdict.reason, verdict.http_status, verdict.error
   ), buried as (
     insert into outbox.dead_letters (
@@ -821,7 +844,11 @@ begin
   end if;
 
   -- Locked, so that rescue() cannot take the number away between this look and the claim.
-  perform from outbox.relayers where relayers.id = claim.relayer for key share;
+  perform
+  from outbox.relayers
+  where relayers.id = claim.relayer
+    and relayers.heartbeat_at > '-infinity'
+  for key share;
   if not found then
     raise exception using
       errcode = 'OB002',
@@ -857,9 +884,12 @@ begin
       level.priority,
       waiting.id,
       waiting.available_at,
-      row_number() over (partition by level.priority order by waiting.available_at, waiting.id)
+      (row_number() over (partition by level.priority order by waiting.available_at, waiting.id) - level.start)
         / weights[level.priority + 1] as turn
-    from unnest('{0,1,2}'::smallint[]) as level (priority)
+    from (
+      select priority, random() as start
+      from unnest('{0,1,2}'::smallint[]) as level (priority)
+    ) as level
     cross join lateral (
       select messages.id, messages.available_at
       from outbox.messages
@@ -873,7 +903,8 @@ begin
       for update skip locked
     ) as waiting
   ), chosen as materialized (
-    -- Weighted fair shares: each priority's n-th message has its turn at n ÷ weight.
+    -- Weighted fair shares: each priority's n-th message has its turn at n ÷ weight, less a random start. Without that, a
+    -- claim of fewer than 21 would never have room for bulk, and small claims are the rule while a gateway is slow.
     select due.id
     from due
     order by due.turn, due.priority
@@ -884,8 +915,8 @@ begin
       claimed_by = claim.relayer,
       claimed_at = claim.as_of,
       attempts   = messages.attempts + 1
-    from chosen
-    where messages.id = chosen.id
+    -- An array, for a join could have the table on the outside.
+    where messages.id = any (array(select chosen.id from chosen))
     returning messages.*
   )
   select
@@ -938,11 +969,13 @@ create or replace function outbox.retry_delay(
   attempt    int
 ) returns interval
 language sql volatile as $$
-  select least(
-    retry_delay.max_delay,
-    -- 2^30 base delays are beyond any max_delay; more would only overflow.
-    retry_delay.base_delay * power(2, least(retry_delay.attempt - 1, 30)) * (1 + retry_delay.jitter * (2 * random() - 1))
-  );
+  -- In seconds, and no interval before it is cut to max_delay: 2^30 times an hour is more than an interval holds.
+  select make_interval(secs => least(
+    extract(epoch from retry_delay.max_delay)::float8,
+    extract(epoch from retry_delay.base_delay)::float8
+      * power(2::float8, least(retry_delay.attempt - 1, 60))
+      * (1 + retry_delay.jitter * (2 * random() - 1))
+  ));
 $$;
 
 comment on function outbox.retry_delay(interval, interval, real, int) is
@@ -976,13 +1009,16 @@ create or replace function outbox.settle(
   out sent            int,
   out stale           bigint[],
   out dead            bigint[],
-  out dead_reasons    outbox.dead_reason[]
+  -- Not dead_reason[]: clients know arrays of text, but take an array of our domain for a string.
+  out dead_reasons    text[]
 )
 language plpgsql volatile
--- As in claim(): one plan, kept, and it must find its rows by id. Through messages_in_flight it would be quadratic.
+-- Whatever the statistics say, and they may be of an empty table or from before anything was claimed: the rows are found by
+-- id (the condition "= any (ids)", in the order of ids), and hashed. A nested loop could have the table on the outside, and
+-- messages_in_flight all that is in flight; both are quadratic work.
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
+set enable_nestloop = off
 set enable_mergejoin = off as $$
 declare
   keep_all      boolean := exists (select from outbox.gateways where gateways.keep_attempts = 'all');
@@ -1001,7 +1037,8 @@ begin
     delete from outbox.messages
     using unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.durations_ms)
       as result (id, attempt, outcome, http_status, gateway_message_id, duration_ms)
-    where messages.id = result.id
+    where messages.id = any (settle.ids)
+      and messages.id = result.id
       and messages.attempts = result.attempt
       -- Not "=": that would let the planner go through the index on claimed_by.
       and messages.claimed_by is not distinct from settle.relayer
@@ -1044,7 +1081,8 @@ begin
       on messages.id = result.id
       and messages.attempts = result.attempt
       and messages.claimed_by is not distinct from settle.relayer
-    where result.outcome <> 'accepted'
+    where messages.id = any (settle.ids)
+      and result.outcome <> 'accepted'
     for update of messages
   ), verdict as materialized (
     select
@@ -1082,12 +1120,13 @@ begin
       available_at = case when verdict.outcome in ('throttled', 'hold') then messages.available_at else verdict.next_at end,
       last_error   = verdict.error
     from verdict
-    where messages.id = verdict.id
+    where messages.id = any (settle.ids)
+      and messages.id = verdict.id
       and verdict.reason is null
   ), held as (
     update outbox.gateways
     set
-      held_until  = greatest(gateways.held_until, fault.next_at),
+      held_until  = fault.next_at,
       hold_reason = fault.outcome,
       hold_detail = fault.error
     from (
@@ -1097,18 +1136,20 @@ begin
       order by verdict.gateway, verdict.next_at desc
     ) as fault
     where gateways.name = fault.gateway
+      -- A hold that lasts longer keeps its own reason.
+      and (gateways.held_until is null or gateways.held_until < fault.next_at)
   )
   select
     coalesce(array_agg(verdict.id), '{}'),
     coalesce(array_agg(verdict.id) filter (where verdict.reason is not null), '{}'),
-    coalesce(array_agg(verdict.reason) filter (where verdict.reason is not null), '{}'),
+    coalesce(array_agg(verdict.reason::text) filter (where verdict.reason is not null), '{}'),
     array_agg(verdict.http_status) filter (where verdict.reason is not null),
     array_agg(verdict.error) filter (where verdict.reason is not null)
   into others, dead, dead_reasons, dead_statuses, dead_errors
   from verdict;
 
   if cardinality(dead) > 0 then
-    perform outbox.bury(dead, dead_reasons, dead_statuses, dead_errors, settled_at);
+    perform outbox.bury(dead, dead_reasons::outbox.dead_reason[], dead_statuses, dead_errors, settled_at);
   end if;
 
   if sent + cardinality(others) < cardinality(settle.ids) then
@@ -1157,18 +1198,16 @@ create or replace function outbox.release(
   ids     bigint[]
 ) returns int
 language sql volatile
+-- As in settle(): by id, whatever the statistics say.
 set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off as $$
+set enable_bitmapscan = off as $$
   with released as (
     update outbox.messages
     set
       claimed_by = null,
       claimed_at = null,
       attempts   = messages.attempts - 1
-    from unnest(release.ids) as unsent (id)
-    where messages.id = unsent.id
+    where messages.id = any (release.ids)
       and messages.claimed_by is not distinct from release.relayer
     returning 1
   ), hint as (
@@ -1246,7 +1285,9 @@ begin
     from outbox.messages
     where messages.claimed_by = any (gone)
     order by messages.id
-    for update
+    -- What is locked is being settled, or held by a person. Waiting for it could deadlock with a settle, which locks what
+    -- was accepted before the rest, and would keep all other claims waiting.
+    for update skip locked
   ), verdict as materialized (
     select
       freed.*,
@@ -1283,28 +1324,38 @@ begin
 
   perform pg_notify('outbox', 'rescue');
 
+  -- A number with claims left, which were locked, stays for the next rescue; but it is never heard of again.
+  update outbox.relayers set heartbeat_at = '-infinity' where relayers.id = any (gone);
+
   return query
   with removed as (
     delete from outbox.relayers
     where relayers.id = any (gone)
-    returning relayers.id, relayers.name
+      and not exists (select from outbox.messages where messages.claimed_by = relayers.id)
+    returning relayers.id
+  ), counted as (
+    select
+      relayers.id,
+      relayers.name,
+      (
+        select count(*)::int
+        from outbox.attempts
+        where attempts.ended_at = rescue.as_of
+          and attempts.relayer = relayers.id
+      ) as claims
+    from outbox.relayers
+    where relayers.id = any (gone)
   )
-  select
-    removed.id,
-    removed.name,
-    (
-      select count(*)::int
-      from outbox.attempts
-      where attempts.ended_at = rescue.as_of
-        and attempts.relayer = removed.id
-    )
-  from removed
-  order by removed.id;
+  select counted.id, counted.name, counted.claims
+  from counted
+  where counted.claims > 0
+     or counted.id in (select removed.id from removed)
+  order by counted.id;
 end
 $$;
 
 comment on function outbox.rescue(interval, timestamptz) is
-  'Frees the claims of relayers that are gone, at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Returns who was gone, and how many claims it had.';
+  'Frees the claims of relayers that are gone, at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Never waits for a claim that is locked: the next run frees it, unless it was being settled. Returns who was gone, and how many claims it freed.';
 --! EndIncluded functions/rescue.sql
 --! Included functions/pause.sql
 create or replace function outbox.pause(
@@ -1468,12 +1519,16 @@ begin
       and (to_date(right(child.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' <= as_of - keep
     order by child.relname
   loop
-    execute format('drop table outbox.%I', old);
-    return next format('dropped outbox.%s', old);
+    -- One by one: what a failure undoes must not have been returned as done.
+    begin
+      execute format('drop table outbox.%I', old);
+      return next format('dropped outbox.%s', old);
+    exception
+      when lock_not_available then
+        return next format('outbox.%s is busy: old partitions are dropped next time', parent);
+        return;
+    end;
   end loop;
-exception
-  when lock_not_available then
-    return next format('outbox.%s is busy: old partitions are dropped next time', parent);
 end
 $$;
 
@@ -1501,7 +1556,14 @@ begin
     return next format('expired %s messages', done);
   end if;
 
-  delete from outbox.dedupe_keys where dedupe_keys.expires_at <= maintain.as_of;
+  delete from outbox.dedupe_keys
+  where dedupe_keys.dedupe_key in (
+    select past.dedupe_key
+    from outbox.dedupe_keys as past
+    where past.expires_at <= maintain.as_of
+    -- A producer that is using one again may leave its transaction open for hours.
+    for update skip locked
+  );
   get diagnostics done = row_count;
   if done > 0 then
     return next format('forgot %s dedupe keys', done);

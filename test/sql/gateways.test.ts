@@ -8,7 +8,13 @@ const configure = (name: string, settings: Record<string, unknown>, on = outbox.
   on.query("select outbox.configure_gateway($1, $2)", [name, settings]);
 
 const ACCEPTED: Record<string, readonly unknown[]> = {
-  url: [null, "http://localhost", "https://sms.example/send?x=1", "http://[::1]:8080/", "http://10.0.0.1:80/a/b"],
+  url: [
+    null,
+    "http://localhost",
+    "https://sms.example/send?x=1",
+    "http://[::1]:8080/",
+    "http://10.0.0.1:80/a/b",
+  ],
   concurrency: [1, 4096],
   timeout: ["100 milliseconds", "10 minutes"],
   max_attempts: [1, 1000],
@@ -27,7 +33,15 @@ const REFUSED: readonly (readonly [string, string, readonly unknown[]])[] = [
   [
     "url_not_http_or_with_secrets",
     "url",
-    ["", "sms.example", "ftp://x", "https://", "https://user:key@sms.example/", "https://x/#part", "javascript:1"],
+    [
+      "",
+      "sms.example",
+      "ftp://x",
+      "https://",
+      "https://user:key@sms.example/",
+      "https://x/#part",
+      "javascript:1",
+    ],
   ],
   ["concurrency_not_1_to_4096", "concurrency", [0, 4097]],
   ["timeout_not_100ms_to_10min", "timeout", ["99 milliseconds", "10 minutes 1 second"]],
@@ -37,7 +51,11 @@ const REFUSED: readonly (readonly [string, string, readonly unknown[]])[] = [
   ["jitter_not_0_to_1", "jitter", [-0.1, 1.1, "NaN"]],
   ["on_unknown_not_retry_or_park", "on_unknown", ["", "Retry", "drop"]],
   ["hold_for_not_positive", "hold_for", ["0", "-1 second"]],
-  ["weights_not_three_positive", "weights", ["{}", "{1,1}", "{1,1,1,1}", "{1,0,1}", "{1,-1,1}", "{1,null,1}"]],
+  [
+    "weights_not_three_positive",
+    "weights",
+    ["{}", "{1,1}", "{1,1,1,1}", "{1,0,1}", "{1,-1,1}", "{1,null,1}"],
+  ],
   ["keep_attempts_not_failed_or_all", "keep_attempts", ["", "none"]],
   ["dedupe_window_not_positive", "dedupe_window", ["0", "-1 second"]],
   ["hold_reason_not_throttled_or_hold", "hold_reason", ["", "other"]],
@@ -54,7 +72,10 @@ describe("a gateway's columns", () => {
   test.each(REFUSED)("%s refuses", async (constraint, column, values) => {
     for (const refused of values)
       expect
-        .soft(await refusal(addGateway("fine", { [column]: refused }).catch(sameColumnTwice(column, refused))), String(refused))
+        .soft(
+          await refusal(addGateway("fine", { [column]: refused }).catch(sameColumnTwice(column, refused))),
+          String(refused),
+        )
         .toBe(`23514 ${constraint}`);
   });
 

@@ -155,9 +155,12 @@ describe("a message's columns", () => {
 
   test("a claim is whole and counted, or it is none", async () => {
     const id = await insert();
-    const set = (columns: string) => outbox.pool.query(`update outbox.messages set ${columns} where id = ${id}`);
+    const set = (columns: string) =>
+      outbox.pool.query(`update outbox.messages set ${columns} where id = ${id}`);
     expect(await refusal(set("claimed_by = 1, attempts = 1"))).toBe("23514 claimed_by_without_claimed_at");
-    expect(await refusal(set("claimed_at = now(), attempts = 1"))).toBe("23514 claimed_by_without_claimed_at");
+    expect(await refusal(set("claimed_at = now(), attempts = 1"))).toBe(
+      "23514 claimed_by_without_claimed_at",
+    );
     expect(await refusal(set("claimed_by = 1, claimed_at = now()"))).toBe("23514 claimed_but_not_counted");
     await set("claimed_by = 1, claimed_at = now(), attempts = 1");
   });
@@ -215,7 +218,9 @@ describe("outbox.enqueue", () => {
     for (const [constraint, column, values] of REFUSED) {
       if (column === "attempts") continue;
       for (const refused of values)
-        expect.soft(await refusal(outbox.enqueue({ [column]: refused })), String(refused)).toBe(`23514 ${constraint}`);
+        expect
+          .soft(await refusal(outbox.enqueue({ [column]: refused })), String(refused))
+          .toBe(`23514 ${constraint}`);
     }
     expect(await refusal(outbox.enqueue({ gateway: "nope" }))).toBe("OB001 unknown_gateway");
     expect(await refusal(outbox.enqueue({ gateway: "nope", dedupe_key: "k" }))).toBe("OB001 unknown_gateway");

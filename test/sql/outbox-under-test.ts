@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished } from "vitest";
-import type { OutcomeKind } from "../../src/gateway/outcome.ts";
 import { wireTypes } from "../../src/db/wire-types.ts";
+import type { OutcomeKind } from "../../src/gateway/outcome.ts";
 import { useDatabase } from "../support/database.ts";
 
 /** What a query runs on: the file's pool, or a session that a test keeps a transaction open in. */
@@ -88,9 +88,11 @@ export function useOutbox() {
     return Object.values(await row(text, values, on))[0];
   }
 
-  /** A session of the test's own. */
-  async function session(): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: database.url, types: wireTypes });
+  /** A session of the test's own, in the file's database unless another is named. */
+  async function session(name?: string): Promise<pg.Client> {
+    const url = new URL(database.url);
+    if (name !== undefined) url.pathname = name;
+    const client = new pg.Client({ connectionString: url.href, types: wireTypes });
     client.on("error", () => {});
     await client.connect();
     onTestFinished(() => client.end());
