@@ -18,7 +18,9 @@ test.each(["/", "/api/v1/swagger", "/api/v1/swagger/"])("%s leads to the page", 
 describe("the page", () => {
   test("names only addresses of this server, and each of them answers", async () => {
     const { text } = await load(PAGE);
-    const named = [...text.matchAll(/(?:src|href|url)[=:]\s*["']([^"']*)["']/g)].map(([, address]) => address ?? "");
+    const named = [...text.matchAll(/(?:src|href|url)[=:]\s*["']([^"']*)["']/g)].map(
+      ([, address]) => address ?? "",
+    );
     expect(named).toContain("/api/v1/openapi.json");
     expect(named).toContain("/api/v1/swagger/swagger-ui-dist/swagger-ui-bundle.js");
     expect(text).not.toMatch(/https?:|\/\//);
