@@ -73,11 +73,13 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 }
 
 function explain(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const unresolved = `The name ${host} cannot be resolved: set HOST to an address of this machine, such as 127.0.0.1.`;
   const advice: Record<string, string> = {
     EADDRINUSE: `Port ${port} on ${host} is taken by another program: stop it, or set PORT to another.`,
     EACCES: `Port ${port} on ${host} is not this user's to open: set PORT to one above 1023.`,
     EADDRNOTAVAIL: `This machine has no address ${host}: set HOST to one it has, such as 127.0.0.1, or 0.0.0.0 for all.`,
-    ENOTFOUND: `There is no host named ${host}: set HOST to an address of this machine, such as 127.0.0.1.`,
+    ENOTFOUND: unresolved,
+    EAI_AGAIN: unresolved,
   };
   const message = advice[error.code ?? ""];
   return message === undefined ? error : new ServerError(message, { cause: error });

@@ -70,7 +70,7 @@ test("a port that is taken: says which, and what to do", async () => {
 
 test.each([
   ["192.0.2.1", "This machine has no address 192.0.2.1: set HOST to one it has"],
-  ["no-such-host.invalid", "There is no host named no-such-host.invalid: set HOST"],
+  ["no-such-host.invalid", "The name no-such-host.invalid cannot be resolved: set HOST"],
 ])("an address that is not ours, %s: says what to do", async (host, message) => {
   await expect(startServer({ app: hello(), host, port: 0, graceMs: 1_000 })).rejects.toThrow(message);
 });

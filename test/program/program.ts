@@ -49,7 +49,9 @@ export function startProgram({
   terminal = false,
 }: ProgramOptions = {}): Program {
   const main = [process.execPath, path.join(cwd, "src/main.ts"), ...command];
-  const [file = "", ...args] = terminal ? ["script", "-qec", `exec ${main.join(" ")}`, "/dev/null"] : main;
+  const [file = "", ...args] = terminal
+    ? ["script", "-qec", `exec ${main.map(quoted).join(" ")}`, "/dev/null"]
+    : main;
   const child = spawn(file, args, {
     cwd: uid === undefined ? ROOT : "/",
     env: { PATH: process.env.PATH ?? "", PORT: "0", ...env },
@@ -58,6 +60,8 @@ export function startProgram({
   });
   return watch(child);
 }
+
+const quoted = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
 
 /** The same for any process that prints. Killed at the end of the test. */
 export function watch(child: ChildProcess): Program {
