@@ -42,7 +42,8 @@ export const TASKS = ["relay", "maintain"] as const;
 
 /** The relay loop is taken for stuck when it has not turned for so long. It turns each second, also without Postgres. */
 const STUCK_MS = 60_000;
-const API_QUERY_TIMEOUT_MS = 2_000;
+const API_CONNECT_TIMEOUT_MS = 2_000;
+const API_STATEMENT_TIMEOUT_MS = 10_000;
 const RELAY_QUERY_TIMEOUT_MS = 30_000;
 
 /** Starts everything, each part in `services`; resolves when messages are relayed. */
@@ -126,8 +127,9 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     connectionString,
     max: 8,
     applicationName: "outbox-api",
-    queryTimeoutMs: API_QUERY_TIMEOUT_MS,
-    connectTimeoutMs: API_QUERY_TIMEOUT_MS,
+    // The API has shorter deadlines of its own, but only the server can end what nobody waits for any more.
+    statementTimeoutMs: API_STATEMENT_TIMEOUT_MS,
+    connectTimeoutMs: API_CONNECT_TIMEOUT_MS,
     log: warn,
   });
   await services.start("API pool", { stop: () => apiPool.end() });
