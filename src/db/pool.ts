@@ -40,6 +40,8 @@ export function createWaitingPool(options: PoolOptions): Pool {
   return pool;
 }
 
+const LAST_CONNECT_MS = 1_000;
+
 type ConnectCallback = (
   error: Error | undefined,
   client: PoolClient | undefined,
@@ -48,15 +50,19 @@ type ConnectCallback = (
 
 class WaitingPool extends Pool {
   readonly #end = new AbortController();
+  readonly #connecting = new Set<Promise<PoolClient>>();
 
   override connect(): Promise<PoolClient>;
   override connect(callback: ConnectCallback): void;
   override connect(callback?: ConnectCallback): Promise<PoolClient> | undefined {
     const client = this.#connectOrWait();
+    this.#connecting.add(client);
+    const connected = () => this.#connecting.delete(client);
+    client.then(connected, connected);
     if (callback === undefined) return client;
     // pool.query() and graphile-worker's LISTEN come this way.
     client.then(
-      (connected) => callback(undefined, connected, connected.release),
+      (got) => callback(undefined, got, got.release),
       (error) => callback(error, undefined, () => {}),
     );
     return undefined;
@@ -65,10 +71,20 @@ class WaitingPool extends Pool {
   override end(): Promise<void>;
   override end(callback: () => void): void;
   override end(callback?: () => void): Promise<void> | undefined {
-    this.#end.abort();
-    if (callback === undefined) return super.end();
-    super.end(callback);
+    const ended = this.#endLater();
+    if (callback === undefined) return ended;
+    void ended.then(callback);
     return undefined;
+  }
+
+  /**
+   * An ended pool forgets who waits for a connection. graphile-worker writes that a job is done without telling anybody, and a
+   * job whose end is lost stays locked for hours: so those who asked before the end get their connection, if there is one.
+   */
+  async #endLater(): Promise<void> {
+    await Promise.race([Promise.allSettled(this.#connecting), pause(LAST_CONNECT_MS)]);
+    this.#end.abort();
+    await super.end();
   }
 
   async #connectOrWait(): Promise<PoolClient> {

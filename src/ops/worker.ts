@@ -84,8 +84,8 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
   async function stop(): Promise<void> {
     stopping.abort();
     // It throws when it has stopped already. And while Postgres is away it waits for it, as long as the pool lets it.
-    const runnerStopped = runner?.stop().catch(() => {});
-    await Promise.race([runnerStopped, pause(STOP_MS, undefined, { ref: false })]);
+    const finished = runner?.stop().catch(() => {});
+    await Promise.race([finished, pause(STOP_MS, undefined, { ref: false })]);
     await pool.end();
   }
 

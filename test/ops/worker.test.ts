@@ -35,6 +35,17 @@ test("runs a job as soon as it is added", async () => {
   await done.promise;
 });
 
+test("a job that ends as it stops is done, not locked", async () => {
+  for (let round = 0; round < 10; round++) {
+    const ran = Promise.withResolvers<void>();
+    await startWorker(async () => ran.resolve());
+    await addJob();
+    await ran.promise;
+    await worker?.stop();
+    expect(await queryOnce(connectionString, "select from outbox_worker.jobs")).toEqual([]);
+  }
+});
+
 test("a restart of Postgres neither ends it nor leaves it deaf", async () => {
   let ran = Promise.withResolvers<void>();
   await startWorker(async () => ran.resolve());
