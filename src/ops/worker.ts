@@ -84,9 +84,13 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
   async function stop(): Promise<void> {
     stopping.abort();
     // It throws when it has stopped already. And while Postgres is away it waits for it, as long as the pool lets it.
-    const finished = runner?.stop().catch(() => {});
-    await Promise.race([finished, pause(STOP_MS, undefined, { ref: false })]);
-    await pool.end();
+    await inTime(runner?.stop().catch(() => {}));
+    // It does not give back a connection for LISTEN that it gets while it stops, and the pool would wait for that one.
+    await inTime(pool.end());
+  }
+
+  async function inTime(work: Promise<unknown> | undefined): Promise<void> {
+    await Promise.race([work, pause(STOP_MS, undefined, { ref: false })]);
   }
 
   return {
