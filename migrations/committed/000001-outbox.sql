@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b7f95a09a2a44f7393ea0849a0a1d7cab4c39c35
+--! Hash: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
 --! Message: Outbox
 
 create schema outbox;
@@ -62,6 +62,8 @@ create table outbox.gateways (
   constraint jitter_not_0_to_1            check (jitter between 0 and 1),
   constraint on_unknown_not_retry_or_park check (on_unknown in ('retry', 'park')),
   constraint hold_for_not_positive        check (hold_for > '0'),
+  constraint hold_for_over_7_days         check (hold_for <= '7 days'),
+  constraint max_delay_over_7_days        check (max_delay <= '7 days'),
   constraint weights_not_three_positive   check (array_position(weights, null) is null and cardinality(weights) = 3 and 0 < all (weights)),
   constraint keep_attempts_not_failed_or_all check (keep_attempts in ('failed', 'all')),
   constraint dedupe_window_not_positive   check (dedupe_window > '0'),
@@ -99,6 +101,8 @@ comment on constraint max_delay_below_base_delay on outbox.gateways is 'Refuses 
 comment on constraint jitter_not_0_to_1 on outbox.gateways is 'Refuses a random part outside 0 to 1.';
 comment on constraint on_unknown_not_retry_or_park on outbox.gateways is 'Refuses any other policy.';
 comment on constraint hold_for_not_positive on outbox.gateways is 'Refuses a hold of zero or less.';
+comment on constraint hold_for_over_7_days on outbox.gateways is 'Refuses a hold that nobody would wait out.';
+comment on constraint max_delay_over_7_days on outbox.gateways is 'Refuses a wait that nobody would wait out.';
 comment on constraint weights_not_three_positive on outbox.gateways is 'Refuses anything but three weights above zero.';
 comment on constraint keep_attempts_not_failed_or_all on outbox.gateways is 'Refuses any other choice.';
 comment on constraint dedupe_window_not_positive on outbox.gateways is 'Refuses a window of zero or less.';
@@ -503,6 +507,13 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   owner bigint;
 begin
+  if tg_op = 'INSERT' and (new.claimed_by is not null or new.attempts > 0) then
+    raise exception using
+      errcode = 'OB004',
+      message = 'claimed_by, claimed_at and attempts are the relayers'' to set',
+      schema = 'outbox', table = 'messages', column = 'claimed_by', constraint = 'claimed_at_insert';
+  end if;
+
   perform outbox.gateway_must_exist(new.gateway);
 
   if new.dedupe_key is not null then
@@ -522,7 +533,7 @@ end
 $$;
 
 comment on function outbox.admit() is
-  'Trigger: refuses a message for an unknown gateway (OB001, constraint unknown_gateway) and one whose dedupe_key was used within the window (23505, constraint dedupe_key_seen_before).';
+  'Trigger: refuses a message that claims to be claimed or tried (OB004, constraint claimed_at_insert), one for an unknown gateway (OB001, constraint unknown_gateway) and one whose dedupe_key was used within the window (23505, constraint dedupe_key_seen_before).';
 --! EndIncluded functions/admit.sql
 --! Included functions/guard_gateway.sql
 create or replace function outbox.guard_gateway() returns trigger
@@ -825,7 +836,8 @@ create or replace function outbox.claim(
   recipient     text,
   content       text,
   expires_in_ms bigint,
-  traceparent   text
+  traceparent   text,
+  claimed_at    timestamptz
 )
 language plpgsql volatile
 -- The plan is made once for a session and kept, often when the table is still empty. What reads well in an empty table
@@ -925,7 +937,8 @@ begin
     claimed.recipient,
     claimed.content,
     (extract(epoch from claimed.expires_at - claim.as_of) * 1000)::bigint,
-    claimed.traceparent
+    claimed.traceparent,
+    claimed.claimed_at
   from claimed
   order by claimed.priority, claimed.available_at, claimed.id;
 end
@@ -1004,6 +1017,7 @@ create or replace function outbox.settle(
   errors              text[],
   durations_ms        int[],
   retry_afters_ms     bigint[],
+  claimed_ats         timestamptz[] default null,
   as_of               timestamptz default null,
   out settled_at      timestamptz,
   out sent            int,
@@ -1035,13 +1049,16 @@ begin
 
   with accepted as (
     delete from outbox.messages
-    using unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.durations_ms)
-      as result (id, attempt, outcome, http_status, gateway_message_id, duration_ms)
+    using unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.durations_ms, settle.claimed_ats)
+      as result (id, attempt, outcome, http_status, gateway_message_id, duration_ms, claimed_at)
     where messages.id = any (settle.ids)
       and messages.id = result.id
       and messages.attempts = result.attempt
       -- Not "=": that would let the planner go through the index on claimed_by.
       and messages.claimed_by is not distinct from settle.relayer
+      and settle.relayer is not null
+      -- An attempt that was given back has its number again at the next claim, which a late settle must not end.
+      and messages.claimed_at = coalesce(result.claimed_at, messages.claimed_at)
       and result.outcome = 'accepted'
     returning messages.*, result.http_status, result.gateway_message_id, result.duration_ms
   ), recorded as (
@@ -1075,12 +1092,14 @@ begin
     select
       messages.id, messages.gateway, result.attempt, result.outcome, result.http_status, result.gateway_message_id,
       result.error, result.duration_ms, make_interval(secs => result.retry_after_ms / 1000.0) as retry_after
-    from unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.errors, settle.durations_ms, settle.retry_afters_ms)
-      as result (id, attempt, outcome, http_status, gateway_message_id, error, duration_ms, retry_after_ms)
+    from unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.errors, settle.durations_ms, settle.retry_afters_ms, settle.claimed_ats)
+      as result (id, attempt, outcome, http_status, gateway_message_id, error, duration_ms, retry_after_ms, claimed_at)
     join outbox.messages
       on messages.id = result.id
       and messages.attempts = result.attempt
       and messages.claimed_by is not distinct from settle.relayer
+      and settle.relayer is not null
+      and messages.claimed_at = coalesce(result.claimed_at, messages.claimed_at)
     where messages.id = any (settle.ids)
       and result.outcome <> 'accepted'
     for update of messages
@@ -1166,8 +1185,8 @@ begin
 end
 $$;
 
-comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz) is
-  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After. throttled and hold: back at once and uncounted, and the gateway is held. Only claims that are still this relayer''s, with this attempt number, change; the ids of the others come back as stale. as_of null means now.';
+comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], timestamptz) is
+  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After. throttled and hold: back at once and uncounted, and the gateway is held. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of the others come back as stale. as_of null means now.';
 --! EndIncluded functions/settle.sql
 --! Included functions/sent_horizon.sql
 create or replace function outbox.sent_horizon() returns timestamptz
@@ -1209,6 +1228,7 @@ set enable_bitmapscan = off as $$
       attempts   = messages.attempts - 1
     where messages.id = any (release.ids)
       and messages.claimed_by is not distinct from release.relayer
+      and release.relayer is not null
     returning 1
   ), hint as (
     -- Another relayer may have room for them.
@@ -1598,10 +1618,17 @@ comment on function outbox.maintain(interval, interval, interval, interval, time
 create trigger admit
   before insert on outbox.messages
   for each row
-  -- The two columns that need a look-up are rarely set: without this condition every row would pay for it.
-  when (new.gateway is distinct from 'default' or new.dedupe_key is not null)
+  -- What needs a closer look is rare: without this condition every row would pay for it.
+  when (new.gateway is distinct from 'default' or new.dedupe_key is not null or new.claimed_by is not null or new.attempts > 0)
   execute function outbox.admit();
-comment on trigger admit on outbox.messages is 'Refuses unknown gateways and keys seen before.';
+comment on trigger admit on outbox.messages is 'Refuses unknown gateways, keys seen before, and claims that no relayer made.';
+
+create trigger admit_change
+  before update of gateway, dedupe_key on outbox.messages
+  for each row
+  when (new.gateway is distinct from old.gateway or new.dedupe_key is distinct from old.dedupe_key)
+  execute function outbox.admit();
+comment on trigger admit_change on outbox.messages is 'The same for a message that a person moves to another gateway, or gives another key.';
 
 create trigger notify_relayers
   after insert on outbox.messages

@@ -5,6 +5,8 @@ import type { Outcome } from "../gateway/outcome.ts";
 export interface Claim {
   readonly id: number;
   readonly attempt: number;
+  /** When it was claimed: part of the fence, because an attempt that is given back has its number again. */
+  readonly claimed_at: string;
   /** The relayer's number when it claimed; the fence, with `attempt`. */
   readonly relayer: number;
   readonly recipient: string;
@@ -92,6 +94,7 @@ export function createOutbox(pool: Pool): Outbox {
       return rows.map((row) => ({
         id: row.id,
         attempt: row.attempt,
+        claimed_at: row.claimed_at,
         relayer,
         recipient: row.recipient,
         content: row.content,
@@ -104,7 +107,7 @@ export function createOutbox(pool: Pool): Outbox {
     async settle(relayer, results) {
       const { rows } = await pool.query<Settled>({
         name: "settle",
-        text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         values: [
           relayer,
           results.map(({ claim }) => claim.id),
@@ -115,6 +118,7 @@ export function createOutbox(pool: Pool): Outbox {
           results.map(({ outcome }) => outcome.error),
           results.map(({ outcome }) => outcome.durationMs),
           results.map(({ outcome }) => outcome.retryAfterMs),
+          results.map(({ claim }) => claim.claimed_at),
         ],
       });
       return only(rows);

@@ -100,9 +100,10 @@ export function createLane(options: LaneOptions): Lane {
     pump();
   }
 
+  /** One claim at a time, also when ticks overlap. */
   function fill(size: number): Promise<number> {
-    const filled = claimInto(size);
-    filling = Promise.allSettled([filling, filled]);
+    const filled = filling.then(() => claimInto(size));
+    filling = filled.catch(() => {}); // told to whoever asked
     return filled;
   }
 

@@ -11,6 +11,7 @@ function result(id: number, relayer = 1): Result {
       id,
       relayer,
       attempt: 1,
+      claimed_at: "2026-11-23T14:11:00.000000Z",
       recipient: "",
       content: "",
       traceparent: null,

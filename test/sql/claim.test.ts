@@ -18,6 +18,7 @@ describe("what is claimed", () => {
         content: "text",
         expires_in_ms: null,
         traceparent: "00-ab",
+        claimed_at: expect.any(String),
       },
     ]);
     expect(await message(id)).toMatchObject({

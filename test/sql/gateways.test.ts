@@ -19,7 +19,7 @@ const ACCEPTED: Record<string, readonly unknown[]> = {
   timeout: ["100 milliseconds", "10 minutes"],
   max_attempts: [1, 1000],
   base_delay: ["1 millisecond", "10 minutes"],
-  max_delay: ["1 second", "30 days"],
+  max_delay: ["1 second", "7 days"],
   jitter: [0, 1],
   on_unknown: ["retry", "park"],
   hold_for: ["1 second", "7 days"],
@@ -51,6 +51,8 @@ const REFUSED: readonly (readonly [string, string, readonly unknown[]])[] = [
   ["jitter_not_0_to_1", "jitter", [-0.1, 1.1, "NaN"]],
   ["on_unknown_not_retry_or_park", "on_unknown", ["", "Retry", "drop"]],
   ["hold_for_not_positive", "hold_for", ["0", "-1 second"]],
+  ["hold_for_over_7_days", "hold_for", ["7 days 1 second"]],
+  ["max_delay_over_7_days", "max_delay", ["7 days 1 second"]],
   [
     "weights_not_three_positive",
     "weights",

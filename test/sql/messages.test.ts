@@ -234,3 +234,26 @@ describe("outbox.enqueue", () => {
     expect(await value("select count(*)::int from outbox.messages")).toBe(50);
   });
 });
+
+test("a message that says it is claimed or tried is refused: nobody would ever send or rescue it", async () => {
+  expect(await refusal(insert({ attempts: 1 }))).toBe("OB004 claimed_at_insert");
+  expect(await refusal(insert({ claimed_by: 7, claimed_at: fromNow(0), attempts: 1 }))).toBe(
+    "OB004 claimed_at_insert",
+  );
+});
+
+test("a waiting message that a person moves to another gateway needs one that there is", async () => {
+  const id = await insert({});
+  const moved = outbox.pool.query("update outbox.messages set gateway = 'typo' where id = $1", [id]);
+  expect(await refusal(moved)).toBe("OB001 unknown_gateway");
+  await outbox.pool.query("insert into outbox.gateways (name) values ('bulk')");
+  await outbox.pool.query("update outbox.messages set gateway = 'bulk' where id = $1", [id]);
+  expect(await message(id)).toMatchObject({ gateway: "bulk" });
+});
+
+test("a key that a person gives to a waiting message is seen from then on", async () => {
+  const [first, second] = [await insert({}), await insert({})];
+  await outbox.pool.query("update outbox.messages set dedupe_key = 'k' where id = $1", [first]);
+  const again = outbox.pool.query("update outbox.messages set dedupe_key = 'k' where id = $1", [second]);
+  expect(await refusal(again)).toBe("23505 dedupe_key_seen_before");
+});

@@ -17,6 +17,7 @@ export interface Claimed {
   readonly content: string;
   readonly expires_in_ms: number | null;
   readonly traceparent: string | null;
+  readonly claimed_at: string;
 }
 
 export interface Shown {
@@ -28,6 +29,8 @@ export interface Shown {
   readonly error?: string | null;
   readonly duration_ms?: number | null;
   readonly retry_after_ms?: number | null;
+  /** Null is not compared. */
+  readonly claimed_at?: string | null;
 }
 
 export interface Settled {
@@ -148,7 +151,7 @@ export function useOutbox() {
   ): Promise<Settled> {
     const column = (pick: (one: Shown) => unknown) => shown.map(pick);
     return (await row(
-      "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+      "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
       [
         relayer,
         column(({ id }) => id),
@@ -162,6 +165,7 @@ export function useOutbox() {
         column(({ error = null }) => error),
         column(({ duration_ms = 7 }) => duration_ms),
         column(({ retry_after_ms = null }) => retry_after_ms),
+        column(({ claimed_at = null }) => claimed_at),
         as_of ?? null,
       ],
       on,

@@ -412,3 +412,35 @@ describe("a batch", () => {
     expect(await places(one)).toEqual(["messages"]);
   });
 });
+
+describe("an attempt that was given back has its number again at the next claim", () => {
+  test.each(["accepted", "throttled"] as const)("whose late %s ends nothing", async (outcome) => {
+    const relayer = await register();
+    const id = await insert({ available_at: noon(-5_000) });
+    const [first] = await claim(relayer.id, 1, { as_of: noon() });
+    const late = { id, outcome, claimed_at: first?.claimed_at ?? "" };
+    // Settled, but the answer was lost: the relayer will settle it again.
+    await settle(relayer.id, [{ ...late, outcome: "throttled", retry_after_ms: 0 }], { as_of: noon(1) });
+    const [second] = await claim(relayer.id, 1, { as_of: noon(2) });
+    expect(second?.attempt).toBe(first?.attempt);
+
+    expect(await settle(relayer.id, [late], { as_of: noon(3) })).toMatchObject({ sent: 0, stale: [id] });
+    expect(await message(id)).toMatchObject({ claimed_by: relayer.id, attempts: 1 });
+    const current = { id, claimed_at: second?.claimed_at ?? "" };
+    expect(await settle(relayer.id, [current], { as_of: noon(4) })).toMatchObject({ sent: 1, stale: [] });
+  });
+});
+
+test("without a relayer's number nothing is settled or released, not even what nobody has claimed", async () => {
+  const relayer = await register();
+  const id = await insert({ available_at: noon(-5_000) });
+  await claim(relayer.id, 1, { as_of: noon() });
+  await settle(relayer.id, [{ id, outcome: "retry" }], { as_of: noon() });
+  const { rows: settled } = await outbox.pool.query(
+    "select * from outbox.settle(null, array[$1::bigint], '{1}', '{accepted}', '{202}', '{gw}', '{null}', '{1}', '{null}')",
+    [id],
+  );
+  expect(settled).toMatchObject([{ sent: 0, stale: [id] }]);
+  expect(await value("select outbox.release(null, array[$1::bigint])", [id])).toBe(0);
+  expect(await message(id)).toMatchObject({ attempts: 1, claimed_by: null });
+});
