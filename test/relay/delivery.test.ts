@@ -151,7 +151,12 @@ test("an expired message is never sent, also when it expires while it waits for 
   const [slow = 0] = await insert(database.pool);
   await gateway.requestFor(slow);
   const [late = 0] = await insert(database.pool, 1, { expires_at: new Date(Date.now() + 300) });
-  await new Promise((resolve) => setTimeout(resolve, 320)); // its time passes
+  await eventually(
+    async () =>
+      (await database.pool.query("select from outbox.messages where id = $1 and expires_at > now()", [late]))
+        .rowCount,
+    (stillValid) => stillValid === 0,
+  );
   answer.resolve({});
   expect(await settled(database.pool, late, "expired")).toMatchObject({ attempts: 0 });
   expect(gateway.requests).toHaveLength(1);
