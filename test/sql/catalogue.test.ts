@@ -101,7 +101,7 @@ describe("a function", () => {
       await names(
         "select format('%s %s', provolatile, proname) as name from pg_proc where pronamespace = 'outbox'::regnamespace and provolatile <> 'v' order by 1",
       ),
-    ).toEqual(["i lock_key", "i settle_lock", "s gateway_must_exist"]);
+    ).toEqual(["i lock_key", "i settle_lock", "s changes", "s gateway_must_exist", "s replay_candidates"]);
   });
 
   test("that runs as its owner has a search_path of its own", async () => {
@@ -133,6 +133,11 @@ describe("a function", () => {
       "maintain()",
       "sent_horizon()",
       "next_due('default')",
+      `cancel(${id})`,
+      `edit(${id}, content => 'another')`,
+      `replay(${id})`,
+      `cancel(${id})`,
+      "replay_where(dry_run => false)",
     ])
       await session.query(`select outbox.${call}`);
     await session.query("select * from outbox.health, outbox.backlog");

@@ -19,6 +19,7 @@ describe("what is claimed", () => {
         expires_in_ms: null,
         traceparent: "00-ab",
         claimed_at: expect.any(String),
+        revision: 0,
       },
     ]);
     expect(await message(id)).toMatchObject({

@@ -26,6 +26,14 @@ const ACCEPTED: Record<string, readonly unknown[]> = {
   weights: ["{1,1,1}", "{1000,0.5,0.001}"],
   keep_attempts: ["failed", "all"],
   dedupe_window: ["1 second", "infinity"],
+  rate_per_second: [null, 0.01, 100_000],
+  burst: [1, 100_000],
+  circuit_failures: [1, 1000],
+  circuit_ratio: [0.01, 1],
+  circuit_window: ["1 second", "1 hour"],
+  circuit_pause: ["1 millisecond", "1 minute"],
+  circuit_max_pause: ["2 seconds", "7 days"],
+  circuit_probes: [1, 100],
 };
 
 const REFUSED: readonly (readonly [string, string, readonly unknown[]])[] = [
@@ -60,7 +68,17 @@ const REFUSED: readonly (readonly [string, string, readonly unknown[]])[] = [
   ],
   ["keep_attempts_not_failed_or_all", "keep_attempts", ["", "none"]],
   ["dedupe_window_not_positive", "dedupe_window", ["0", "-1 second"]],
-  ["hold_reason_not_throttled_or_hold", "hold_reason", ["", "other"]],
+  ["rate_per_second_not_positive", "rate_per_second", [0, -1, 100_001, "NaN"]],
+  ["burst_not_1_to_100000", "burst", [0, 100_001]],
+  ["circuit_failures_not_1_to_1000", "circuit_failures", [0, 1001]],
+  ["circuit_ratio_not_above_0_to_1", "circuit_ratio", [0, 1.01, -0.1, "NaN"]],
+  ["circuit_window_not_1s_to_1h", "circuit_window", ["999 milliseconds", "1 hour 1 second"]],
+  ["circuit_pause_not_positive", "circuit_pause", ["0", "-1 second"]],
+  ["circuit_max_pause_below_circuit_pause", "circuit_max_pause", ["1 second"]],
+  ["circuit_max_pause_over_7_days", "circuit_max_pause", ["7 days 1 second"]],
+  ["circuit_probes_not_1_to_100", "circuit_probes", [0, 101]],
+  ["circuit_not_a_state", "circuit", ["", "half-open"]],
+  ["hold_reason_not_a_reason", "hold_reason", ["", "other"]],
   ["hold_without_reason", "held_until", ["2100-01-01"]],
 ];
 
@@ -187,6 +205,14 @@ describe("outbox.configure_gateway", () => {
       jitter: 0.5,
       on_unknown: "park",
       hold_for: "00:01:00",
+      rate_per_second: 0.5,
+      burst: 3,
+      circuit_failures: 4,
+      circuit_ratio: 0.25,
+      circuit_window: "00:01:00",
+      circuit_pause: "00:00:05",
+      circuit_max_pause: "00:02:00",
+      circuit_probes: 2,
     };
     await configure("default", settings);
     expect(
@@ -218,6 +244,7 @@ describe("outbox.configure_gateway", () => {
       paused: true,
       held_until: "2100-01-01",
       hold_reason: "hold",
+      circuit: "open",
       weights: [1, 1, 1],
       nonsense: 1,
     });

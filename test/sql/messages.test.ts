@@ -25,6 +25,7 @@ describe("INSERT INTO outbox.messages", () => {
       last_error: null,
       traceparent: null,
       created_at: expect.any(String),
+      revision: 0,
     });
     expect(
       await value(

@@ -18,6 +18,7 @@ export interface Claimed {
   readonly expires_in_ms: number | null;
   readonly traceparent: string | null;
   readonly claimed_at: string;
+  readonly revision: number;
 }
 
 export interface Shown {
@@ -39,6 +40,7 @@ export interface Settled {
   readonly stale: number[];
   readonly dead: number[];
   readonly dead_reasons: string[];
+  readonly held: string[];
 }
 
 export interface When {
@@ -254,6 +256,7 @@ const FRESH = `
   delete from outbox.messages;
   delete from outbox.sent;
   delete from outbox.dead_letters;
+  delete from outbox.replays;
   delete from outbox.attempts;
   delete from outbox.dedupe_keys;
   delete from outbox.relayers;
@@ -263,5 +266,9 @@ const FRESH = `
     url = default, concurrency = default, timeout = default, max_attempts = default, base_delay = default,
     max_delay = default, jitter = default, on_unknown = default, hold_for = default, weights = default,
     keep_attempts = default, dedupe_window = default, paused = default, held_until = default,
-    hold_reason = default, hold_detail = default;
+    hold_reason = default, hold_detail = default, rate_per_second = default, burst = default,
+    circuit_failures = default, circuit_ratio = default, circuit_window = default, circuit_pause = default,
+    circuit_max_pause = default, circuit_probes = default, tokens = default, tokens_at = default, circuit = default,
+    circuit_changed_at = default, circuit_pauses = default, run_of_failures = default, window_started_at = default,
+    window_passed = default, window_failed = default, probes = default;
   update outbox.scheduler set running = default, awake_until = default, last_tick = default;`;

@@ -63,7 +63,7 @@ describe("register_relayer", () => {
 describe("heartbeat", () => {
   test("is kept, and true while the relayer is known", async () => {
     const { id } = await register();
-    expect(await value("select outbox.heartbeat($1, $2)", [id, noon()])).toBe(true);
+    expect(await value("select outbox.heartbeat($1, as_of => $2)", [id, noon()])).toBe(true);
     expect(await value("select heartbeat_at from outbox.relayers")).toBe(noon().replace("Z", "000Z"));
   });
 
@@ -253,7 +253,7 @@ describe("rescue", () => {
   test("makes late results of the one it took for dead stale", async () => {
     const [zombie, other] = [await register(), await register()];
     const [id] = (await claimedBy(zombie.id)) as [number];
-    await outbox.pool.query("select outbox.heartbeat($1, $2)", [other.id, fromNow(60_000)]);
+    await outbox.pool.query("select outbox.heartbeat($1, as_of => $2)", [other.id, fromNow(60_000)]);
     await rescue("30 seconds", fromNow(60_000));
     expect(await settle(zombie.id, [{ id }])).toMatchObject({ sent: 0, stale: [id] });
     await claim(other.id);

@@ -34,7 +34,14 @@ describe("accepted", () => {
       { gateway_message_id: "gw-1", duration_ms: 12, http_status: 202 },
       columns,
     );
-    expect(settled).toEqual({ settled_at: micros(noon()), sent: 1, stale: [], dead: [], dead_reasons: [] });
+    expect(settled).toEqual({
+      settled_at: micros(noon()),
+      sent: 1,
+      stale: [],
+      dead: [],
+      dead_reasons: [],
+      held: [],
+    });
     expect(await places(id)).toEqual(["sent"]);
     expect(await outbox.row("select * from outbox.sent")).toEqual({
       id,
@@ -46,6 +53,7 @@ describe("accepted", () => {
       claimed_at: micros(noon(-1_000)),
       last_error: null,
       created_at: expect.any(String),
+      revision: 0,
       sent_at: micros(noon()),
       gateway_message_id: "gw-1",
       duration_ms: 12,
@@ -230,6 +238,16 @@ describe("a hold", () => {
     expect((await gateway()).held_until).toBe(micros(noon(60_000)));
   });
 
+  test("is told by the settle that led to it, and by no other", async () => {
+    const relayer = await register();
+    const [one, two] = (await insertMany(2, { available_at: noon(-60_000) })) as [number, number];
+    await claim(relayer.id, 2, { as_of: noon(-1) });
+    expect((await settle(relayer.id, [{ id: one, outcome: "hold" }], { as_of: noon() })).held).toEqual([
+      "default",
+    ]);
+    expect((await settle(relayer.id, [{ id: two, outcome: "hold" }], { as_of: noon(1) })).held).toEqual([]);
+  });
+
   test("is the longest of a batch, with its own reason", async () => {
     const relayer = await register();
     const [one, two, three] = (await insertMany(3, { available_at: noon() })) as [number, number, number];
@@ -359,10 +377,7 @@ describe("a batch", () => {
     }));
     const settled = await settle(relayer.id, shown, { as_of: noon() });
     expect(settled).toMatchObject({ sent: 2, stale: [] });
-    expect(Object.fromEntries(settled.dead.map((id, i) => [id, settled.dead_reasons[i]]))).toEqual({
-      [ids[1] as number]: "rejected",
-      [ids[7] as number]: "exhausted",
-    });
+    expect(settled).toMatchObject({ dead: [ids[1]], dead_reasons: ["rejected"], held: ["default"] });
     expect(await rows("select id, status, error from outbox.all_messages order by id")).toEqual([
       { id: ids[0], status: "sent", error: null },
       { id: ids[1], status: "failed", error: `error of ${ids[1]}` },
@@ -371,8 +386,10 @@ describe("a batch", () => {
       { id: ids[4], status: "pending", error: null },
       { id: ids[5], status: "pending", error: null },
       { id: ids[6], status: "sent", error: null },
-      { id: ids[7], status: "failed", error: `error of ${ids[7]}` },
+      // Its last attempt, had the hold not shown that the gateway is at fault.
+      { id: ids[7], status: "pending", error: null },
     ]);
+    expect(await message(ids[7] as number)).toMatchObject({ attempts: 1 });
     expect(await rows("select message_id, outcome from outbox.attempts order by message_id")).toEqual(
       [1, 2, 3, 4, 5, 7].map((n) => ({ message_id: ids[n], outcome: outcomes[n] })),
     );

@@ -156,7 +156,9 @@ describe("health", () => {
   test("counts the relayers that live", async () => {
     await register();
     const silent = await register();
-    await outbox.pool.query("select outbox.heartbeat($1, now() - interval '31 seconds')", [silent.id]);
+    await outbox.pool.query("select outbox.heartbeat($1, as_of => now() - interval '31 seconds')", [
+      silent.id,
+    ]);
     const ended = await register();
     await ended.client.query("select pg_advisory_unlock_all()");
     expect((await health()).relayers_alive).toBe(1);

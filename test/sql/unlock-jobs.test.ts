@@ -1,0 +1,72 @@
+import { runMigrations } from "graphile-worker";
+import { expect, test } from "vitest";
+import { fromNow, useOutbox } from "./outbox-under-test.ts";
+
+const outbox = useOutbox();
+const { register, rows, value } = outbox;
+
+const SECONDS_LATER = 6_000;
+
+const unlock = (as_of?: string): Promise<number> =>
+  value("select outbox.unlock_jobs(coalesce($1, clock_timestamp()))", [as_of]);
+
+/** A job that a worker has taken. */
+async function taken(worker: string): Promise<void> {
+  const { id } = await outbox.row("select id from outbox_worker.add_job('job')");
+  await outbox.pool.query(
+    "update outbox_worker._private_jobs set locked_by = $1, locked_at = now(), attempts = 1 where id = $2",
+    [worker, id],
+  );
+}
+
+const locked = async (): Promise<string[]> =>
+  (await rows("select locked_by from outbox_worker.jobs where locked_by is not null order by 1")).map(
+    ({ locked_by }) => locked_by,
+  );
+
+test("before Graphile Worker has made its schema there is nothing to do", async () => {
+  expect(await unlock()).toBe(0);
+});
+
+test("the jobs of a worker that no relayer has are freed, those of a living one are not", async () => {
+  await runMigrations({ connectionString: outbox.url, schema: "outbox_worker" });
+  const { id } = await register();
+  await outbox.pool.query("select outbox.heartbeat($1, 'alive')", [id]);
+  await taken("alive");
+  await taken("gone");
+  await taken("gone");
+  expect(await unlock(fromNow(SECONDS_LATER))).toBe(1);
+  expect(await locked()).toEqual(["alive"]);
+});
+
+test("a worker that has just taken its first job, and is not known yet, keeps it", async () => {
+  await taken("new");
+  expect(await unlock()).toBe(0);
+  expect(await locked()).toContain("new");
+});
+
+test("a relayer keeps its worker's name over heartbeats without one, and brings it to a new number", async () => {
+  const workers = async () =>
+    (await rows("select worker from outbox.relayers order by id")).map((row) => row.worker);
+  const { id } = await register();
+  expect(await workers()).toEqual([null]);
+  await outbox.pool.query("select outbox.heartbeat($1, 'mine')", [id]);
+  await outbox.pool.query("select outbox.heartbeat($1)", [id]);
+  expect(await workers()).toEqual(["mine"]);
+  await outbox.pool.query("select outbox.register_relayer('again', '1.0', 'mine')");
+  expect(await workers()).toEqual(["mine", "mine"]);
+});
+
+test("rescue frees the jobs of a relayer that is gone", async () => {
+  const { id, client } = await register();
+  await outbox.pool.query("select outbox.heartbeat($1, 'mine')", [id]);
+  await taken("mine");
+  await client.end();
+  await expect
+    .poll(async () => (await rows("select * from outbox.rescue()")).map(({ relayer }) => relayer), {
+      interval: 5,
+    })
+    .toEqual([id]);
+  await outbox.pool.query("select outbox.rescue(as_of => $1)", [fromNow(SECONDS_LATER)]);
+  expect(await locked()).not.toContain("mine");
+});
