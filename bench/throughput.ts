@@ -12,6 +12,12 @@ export interface Throughput {
   readonly ratio: number;
 }
 
+const MESSAGE = {
+  recipient: "+905551234567",
+  traceparent: null,
+  revision: 0,
+  expiresAtMs: Number.POSITIVE_INFINITY,
+};
 const CONCURRENCY = 64;
 
 /** So many waiting messages → sent, everything on, beside the same client alone: one after the other, in one run. */
@@ -55,7 +61,8 @@ function post(url: string, count: number): Promise<number> {
   let done = 0;
   const next = () => {
     const id = ++sent;
-    webhook.send({ id, recipient: "+905551234567", content: `Your code is ${id}`, traceparent: null }, () => {
+    const content = `Your code is ${id}`;
+    webhook.send({ ...MESSAGE, id, content }, () => {
       if (++done === count)
         void webhook.close().then(() => resolve((count / (performance.now() - start)) * 1_000));
       else if (sent < count) next();

@@ -1,6 +1,7 @@
 import type { ParsedCronItem } from "graphile-worker";
 import { createMaintainTask } from "../tasks/maintain.ts";
 import { createRelayTask } from "../tasks/relay.ts";
+import { createReplayTask } from "../tasks/replay.ts";
 import { createApp } from "./api/app.ts";
 import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
@@ -37,7 +38,7 @@ export interface ProgramOptions {
   readonly signal: AbortSignal;
 }
 
-/** What the crontab may name. */
+/** What the crontab may name. (The task replay is none of it: it has to be told which replay.) */
 export const TASKS = ["relay", "maintain"] as const;
 
 /** The relay loop is taken for stuck when it has not turned for so long. It turns each second, also without Postgres. */
@@ -78,6 +79,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     connectionString,
     name: options.name,
     version,
+    worker: () => worker.id(),
     deadAfterMs: config.relay.deadAfterMs,
     onRegistered(relayer) {
       log.info({ relayer }, "registered as a relayer");
@@ -102,6 +104,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     events,
     isOutage,
     relayer: () => session.number(),
+    aliveUntilMs: () => session.aliveUntilMs(),
     continuous,
     batchSize: config.relay.batchSize,
     pollIntervalMs: config.relay.pollIntervalMs,
@@ -120,6 +123,33 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
         deadlines,
       });
     },
+  });
+
+  const worker = createWorker({
+    pool: createWaitingPool({ connectionString, max: 4, applicationName: "outbox-worker", log: warn }),
+    crontab: options.crontab,
+    log: (level, message) => log[level](message),
+    tasks: {
+      relay: createRelayTask({
+        continuous,
+        async wake() {
+          metrics.wakeup("cron");
+          relay.wake();
+          await outbox.notify("cron");
+        },
+        tick: (tick) => relay.tick(tick),
+        log: (fields, message) => log.info(fields, message),
+      }),
+      maintain: createMaintainTask({
+        maintain: () => outbox.maintain(config.retention),
+        log: (fields, message) => log.info(fields, message),
+      }),
+      replay: createReplayTask({
+        slice: (replay) => outbox.replaySlice(replay),
+        queue: (replay, waitMs) => outbox.queueReplays(replay, waitMs),
+        log: (fields, message) => log.info(fields, message),
+      }),
+    } satisfies Record<(typeof TASKS)[number] | "replay", unknown>,
   });
 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
@@ -152,6 +182,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
         database: { ok: relay.reachable() },
         relayer: { ok: session.number() !== undefined },
         not_draining: { ok: !state.draining },
+        // Its messages wait, and the others' go on: no reason to take this relayer away.
+        gateways: { ok: true, ...stoppedGateways(relay.gateways()) },
       };
       return { ready: Object.values(parts).every(({ ok }) => ok), parts };
     },
@@ -204,36 +236,15 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
       },
       onNotification(payload) {
         metrics.wakeup("notify");
-        // The switch or a gateway was changed by a person: look at that first.
-        if (payload === "pause" || payload === "resume") void relay.refresh().then(() => relay.wake());
+        // The switch or a gateway has changed: look at that first.
+        if (["pause", "resume", "hold"].includes(payload)) void relay.refresh().then(() => relay.wake());
         else relay.wake();
       },
     }),
   );
-  await services.start(
-    "worker",
-    createWorker({
-      pool: createWaitingPool({ connectionString, max: 4, applicationName: "outbox-worker", log: warn }),
-      crontab: options.crontab,
-      log: (level, message) => log[level](message),
-      tasks: {
-        relay: createRelayTask({
-          continuous,
-          async wake() {
-            metrics.wakeup("cron");
-            relay.wake();
-            await outbox.notify("cron");
-          },
-          tick: (tick) => relay.tick(tick),
-          log: (fields, message) => log.info(fields, message),
-        }),
-        maintain: createMaintainTask({
-          maintain: () => outbox.maintain(config.retention),
-          log: (fields, message) => log.info(fields, message),
-        }),
-      } satisfies Record<(typeof TASKS)[number], unknown>,
-    }),
-  );
+  await services.start("worker", worker);
+  // Only now is its queue sure to be there. A replay may have been asked for before, or have lost its job.
+  await outbox.queueReplays();
   // Stopped first of all: from here on we are not ready.
   await services.start("readiness", {
     stop() {
@@ -252,6 +263,16 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
 function urlOf(gateway: Gateway, fallbackUrl: string | undefined): string | undefined {
   return gateway.url ?? (gateway.name === "default" ? fallbackUrl : undefined);
+}
+
+/** For people: which gateways are left alone now, and why. */
+function stoppedGateways(gateways: readonly Gateway[]): { detail?: string } {
+  const stopped = gateways.flatMap(({ name, paused, held_until, hold_reason, hold_detail, circuit }) => {
+    if (paused) return `${name}: paused`;
+    if (held_until === null) return circuit === "closed" ? [] : `${name}: to be probed (${hold_detail})`;
+    return `${name}: ${hold_reason} until ${held_until} (${hold_detail})`;
+  });
+  return stopped.length === 0 ? {} : { detail: stopped.join("; ") };
 }
 
 function isLoopback(host: string): boolean {

@@ -7,7 +7,8 @@ export function crossFaults(given: Given, env: Environment, relays: boolean): st
   return [
     ...gatewayNameFaults(given),
     ...givenTwiceFaults(given),
-    ...delayFaults(given),
+    ...delayFaults(given, "retry", "base_delay", "max_delay"),
+    ...delayFaults(given, "circuit", "pause", "max_pause"),
     ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
   ];
 }
@@ -42,27 +43,28 @@ function givenTwiceFaults({ settings, origin }: Given): string[] {
     );
 }
 
-function delayFaults({ settings, origin }: Given): string[] {
-  const common = sectionOf(settings, "retry");
+/** A first wait that is longer than the longest, in a section that gateways may have too. */
+function delayFaults({ settings, origin }: Given, section: string, first: string, longest: string): string[] {
+  const common = sectionOf(settings, section);
   const gateways = sectionOf(settings, "gateways");
   const own = Object.keys(gateways).map((name) => ({
-    path: ["gateways", name, "retry"],
-    retry: sectionOf(sectionOf(gateways, name), "retry"),
+    path: ["gateways", name, section],
+    delays: sectionOf(sectionOf(gateways, name), section),
   }));
   return [
-    ...delayFault({ path: ["retry"], retry: common }),
-    ...own.filter(({ retry }) => "base_delay" in retry || "max_delay" in retry).flatMap(delayFault),
+    ...delayFault({ path: [section], delays: common }),
+    ...own.filter(({ delays }) => first in delays || longest in delays).flatMap(delayFault),
   ];
 
-  function delayFault(at: { readonly path: readonly string[]; readonly retry: Section }): string[] {
-    const { base_delay, max_delay } = { ...common, ...at.retry };
-    const baseMs = parseDuration(String(base_delay));
-    const maxMs = parseDuration(String(max_delay));
-    if (baseMs === undefined || maxMs === undefined || baseMs <= maxMs) return [];
-    const [base, max] = ["base_delay", "max_delay"].map((key) =>
-      origin([...(key in at.retry ? at.path : ["retry"]), key]),
+  function delayFault(at: { readonly path: readonly string[]; readonly delays: Section }): string[] {
+    const given = { ...common, ...at.delays };
+    const firstMs = parseDuration(String(given[first]));
+    const longestMs = parseDuration(String(given[longest]));
+    if (firstMs === undefined || longestMs === undefined || firstMs <= longestMs) return [];
+    const [one, other] = [first, longest].map((key) =>
+      origin([...(key in at.delays ? at.path : [section]), key]),
     );
-    return [`${base}: ${base_delay} is longer than the ${max_delay} of ${max}`];
+    return [`${one}: ${given[first]} is longer than the ${given[longest]} of ${other}`];
   }
 }
 

@@ -12,6 +12,14 @@ export interface GatewaySettings {
   readonly baseDelayMs?: number;
   readonly maxDelayMs?: number;
   readonly jitter?: number;
+  readonly ratePerSecond?: number;
+  readonly burst?: number;
+  readonly circuitFailures?: number;
+  readonly circuitRatio?: number;
+  readonly circuitWindowMs?: number;
+  readonly circuitPauseMs?: number;
+  readonly circuitMaxPauseMs?: number;
+  readonly circuitProbes?: number;
 }
 
 export interface Config {
@@ -29,7 +37,7 @@ export interface Config {
     readonly pollIntervalMs: number;
     readonly deadAfterMs: number;
   };
-  /** Always has `default`; `retry.*` and `relay.concurrency` are already merged into each. */
+  /** Always has `default`; `retry.*`, `circuit.*` and `relay.concurrency` are already merged into each. */
   readonly gateways: Readonly<Record<string, GatewaySettings>>;
   readonly retention: {
     readonly sentMs: number;

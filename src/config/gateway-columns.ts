@@ -12,6 +12,14 @@ export function gatewayColumns(settings: GatewaySettings): Record<string, string
     jitter: settings.jitter,
     on_unknown: settings.onUnknown,
     hold_for: interval(settings.holdForMs),
+    rate_per_second: settings.ratePerSecond,
+    burst: settings.burst,
+    circuit_failures: settings.circuitFailures,
+    circuit_ratio: settings.circuitRatio,
+    circuit_window: interval(settings.circuitWindowMs),
+    circuit_pause: interval(settings.circuitPauseMs),
+    circuit_max_pause: interval(settings.circuitMaxPauseMs),
+    circuit_probes: settings.circuitProbes,
   };
   return Object.fromEntries(Object.entries(columns).filter((column) => column[1] !== undefined)) as Record<
     string,

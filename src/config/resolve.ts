@@ -41,8 +41,11 @@ function redis({ url, host, port, password = "", db, ttl }: Settings["redis"]): 
   return { url: composeUrl("redis", { host, port, user: "", password, database: String(db) }), ttlMs: ttl };
 }
 
-function gateways({ gateways, webhook, retry, relay }: Settings): Config["gateways"] {
-  const named = Object.entries({ ...gateways, default: { retry: {}, ...webhook, ...gateways.default } });
+function gateways({ gateways, webhook, retry, circuit, relay }: Settings): Config["gateways"] {
+  const named = Object.entries({
+    ...gateways,
+    default: { retry: {}, circuit: {}, ...webhook, ...gateways.default },
+  });
   return Object.fromEntries(
     named.map(([name, its]) => [
       name,
@@ -50,6 +53,7 @@ function gateways({ gateways, webhook, retry, relay }: Settings): Config["gatewa
         ...its,
         concurrency: its.concurrency ?? relay.concurrency,
         retry: { ...retry, ...its.retry },
+        circuit: { ...circuit, ...its.circuit },
       }),
     ]),
   );
@@ -68,6 +72,14 @@ function gateway(its: Settings["gateways"][string]): GatewaySettings {
     baseDelayMs: its.retry.base_delay,
     maxDelayMs: its.retry.max_delay,
     jitter: its.retry.jitter,
+    ratePerSecond: its.rate_per_second,
+    burst: its.burst,
+    circuitFailures: its.circuit.failures,
+    circuitRatio: its.circuit.ratio,
+    circuitWindowMs: its.circuit.window,
+    circuitPauseMs: its.circuit.pause,
+    circuitMaxPauseMs: its.circuit.max_pause,
+    circuitProbes: its.circuit.probes,
   });
 }
 

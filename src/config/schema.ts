@@ -8,6 +8,7 @@ import {
   integer,
   oneOf,
   password,
+  positive,
   signingSecret,
   text,
 } from "./values.ts";
@@ -19,6 +20,15 @@ const retry = z.object({
   jitter: fraction().optional(),
 });
 
+const circuit = z.object({
+  failures: integer(1, 1_000).optional(),
+  ratio: positive(1).optional(),
+  window: duration("1s", "1h").optional(),
+  pause: duration("1ms", "7d").optional(),
+  max_pause: duration("1ms", "7d").optional(),
+  probes: integer(1, 100).optional(),
+});
+
 const webhook = z.object({
   url: webhookUrl().optional(),
   auth_key: headerValue().optional(),
@@ -26,11 +36,13 @@ const webhook = z.object({
   timeout: duration("100ms", "10m").optional(),
   on_unknown: oneOf("retry", "park").optional(),
   hold_for: duration("1s", "7d").optional(),
+  rate_per_second: positive(100_000).optional(),
+  burst: integer(1, 100_000).optional(),
 });
 
 const concurrency = integer(1, 4_096).optional();
 
-const gateway = z.object({ ...webhook.shape, concurrency, retry });
+const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
 
 /**
  * Every setting, as config.yaml writes it. A default here is the process's; what is a column of `outbox.gateways` has
@@ -67,6 +79,7 @@ export const schema = z.object({
     concurrency,
   }),
   retry,
+  circuit,
   webhook,
   gateways: z.record(z.string(), gateway),
   retention: z.object({

@@ -40,8 +40,15 @@ export function integer(min: number, max: number) {
 
 export function fraction() {
   return setting("a number from 0 to 1", (given) => {
-    const value = typeof given === "string" && /^\d*\.?\d+$/.test(given) ? Number(given) : given;
+    const value = readNumber(given);
     return isWithin(value, 0, 1) ? value : undefined;
+  });
+}
+
+export function positive(max: number) {
+  return setting(`a number above 0, at most ${max}`, (given) => {
+    const value = readNumber(given);
+    return isWithin(value, 0, max) && value > 0 ? value : undefined;
   });
 }
 
@@ -77,6 +84,10 @@ export function signingSecret() {
     // Buffer skips what is not base64; only what encodes back to itself was a key.
     return bytes.toString("base64") === encoded && isWithin(bytes.length, 24, 64) ? given : undefined;
   });
+}
+
+function readNumber(given: unknown): unknown {
+  return typeof given === "string" && /^\d*\.?\d+$/.test(given) ? Number(given) : given;
 }
 
 function readDuration(given: unknown, min: string, max: string): number | undefined {

@@ -12,6 +12,8 @@ export interface Claim {
   readonly recipient: string;
   readonly content: string;
   readonly traceparent: string | null;
+  /** Above 0: a rejected message that was changed, which the gateway is to take for another one. */
+  readonly revision: number;
   /** On this process's monotonic clock (`performance.now()`), so that no clock skew sends an expired code. */
   readonly expiresAtMs: number;
 }
@@ -31,6 +33,8 @@ export interface Settled {
   readonly stale: readonly number[];
   readonly dead: readonly number[];
   readonly dead_reasons: readonly DeadReason[];
+  /** Gateways that are held by this: nothing more is to be sent to them. */
+  readonly held: readonly string[];
 }
 
 /** What the relayer reads of `outbox.gateways`. */
@@ -40,8 +44,10 @@ export interface Gateway {
   readonly concurrency: number;
   readonly timeout_ms: number;
   readonly paused: boolean;
+  readonly circuit: "closed" | "open" | "half_open";
+  /** null: not held now. */
   readonly held_until: string | null;
-  readonly hold_reason: string | null;
+  readonly hold_reason: "throttled" | "hold" | "circuit_open" | null;
   readonly hold_detail: string | null;
 }
 
@@ -57,6 +63,16 @@ export interface Retention {
   readonly attemptsMs: number;
   readonly deadLettersMs: number | undefined;
   readonly auditMs: number | undefined;
+}
+
+/** What a step of a replay of many came to. */
+export interface ReplaySlice {
+  /** When the next step is worth trying; null: never, it is done or cancelled. */
+  readonly wait_ms: number | null;
+  readonly status: "running" | "done" | "cancelled";
+  /** Of the replay as a whole. */
+  readonly replayed: number;
+  readonly skipped: number;
 }
 
 /** The SQL functions of the outbox, as the relayer calls them: their contracts stand in migrations/fixtures/functions. */
@@ -75,6 +91,9 @@ export interface Outbox {
   configureGateway(name: string, settings: Readonly<Record<string, unknown>>): Promise<void>;
   /** What was done, a sentence each. */
   maintain(retention: Retention): Promise<string[]>;
+  replaySlice(replay: number): Promise<ReplaySlice>;
+  /** Sees to it that running replays (or this one, in so many milliseconds) have a job. Returns how many do. */
+  queueReplays(replay?: number, waitMs?: number): Promise<number>;
   notify(payload: string): Promise<void>;
 }
 
@@ -99,6 +118,7 @@ export function createOutbox(pool: Pool): Outbox {
         recipient: row.recipient,
         content: row.content,
         traceparent: row.traceparent,
+        revision: row.revision,
         // Counted from before the question: rather a little too early than too late.
         expiresAtMs: row.expires_in_ms === null ? Number.POSITIVE_INFINITY : asked + row.expires_in_ms,
       }));
@@ -165,6 +185,7 @@ export function createOutbox(pool: Pool): Outbox {
                 'concurrency', gateways.concurrency,
                 'timeout_ms', (extract(epoch from gateways.timeout) * 1000)::int,
                 'paused', gateways.paused,
+                'circuit', gateways.circuit,
                 'held_until', case when gateways.held_until > clock_timestamp() then gateways.held_until end,
                 'hold_reason', gateways.hold_reason,
                 'hold_detail', gateways.hold_detail
@@ -201,6 +222,19 @@ export function createOutbox(pool: Pool): Outbox {
         ),
       );
       return rows.map((row) => row.maintain);
+    },
+
+    async replaySlice(replay) {
+      const { rows } = await pool.query<ReplaySlice>("select * from outbox.replay_slice($1)", [replay]);
+      return only(rows);
+    },
+
+    async queueReplays(replay, waitMs) {
+      const { rows } = await pool.query<{ queued: number }>("select outbox.queue_replays($1, $2) as queued", [
+        replay ?? null,
+        waitMs ?? null,
+      ]);
+      return only(rows).queued;
     },
 
     async notify(payload) {

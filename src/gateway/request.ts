@@ -7,6 +7,10 @@ export interface Sendable {
   readonly recipient: string;
   readonly content: string;
   readonly traceparent: string | null;
+  /** Above 0: a rejected message that was changed, which the gateway is to take for another one. */
+  readonly revision: number;
+  /** On the clock of `performance.now()`; Infinity for a message without an end. */
+  readonly expiresAtMs: number;
 }
 
 export interface RequestOptions {
@@ -27,7 +31,8 @@ const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
 
 /**
  * Returns what makes the POST of a message. Its id is the same on every attempt and replay, which is what lets the gateway
- * drop the second of two. Throws a TypeError for options that no request could carry.
+ * drop the second of two; only a rejected message that was changed has another. A message with an end says how many whole
+ * seconds it has left (`webhook-expires-in`), for the gateway's own attempts. Throws a TypeError for options that no request could carry.
  */
 export function createRequestMaker(
   options: RequestOptions,
@@ -47,8 +52,8 @@ export function createRequestMaker(
     throw new TypeError("the auth key, the installation and the user agent must be printable ASCII");
   }
 
-  return ({ id, recipient, content, traceparent }) => {
-    const messageId = `${idPrefix}${id}`;
+  return ({ id, recipient, content, traceparent, revision, expiresAtMs }) => {
+    const messageId = revision === 0 ? `${idPrefix}${id}` : `${idPrefix}${id}_${revision}`;
     const timestamp = Math.floor(Date.now() / 1_000);
     const body = JSON.stringify({ to: recipient, content });
     const headers = [
@@ -61,6 +66,12 @@ export function createRequestMaker(
       String(timestamp),
     ];
     if (sign !== null) headers.push("webhook-signature", sign(messageId, timestamp, body));
+    if (expiresAtMs !== Number.POSITIVE_INFINITY) {
+      headers.push(
+        "webhook-expires-in",
+        String(Math.max(0, Math.floor((expiresAtMs - performance.now()) / 1_000))),
+      );
+    }
     // A malformed traceparent is to be ignored, and must not cost the message.
     if (traceparent !== null && TRACEPARENT.test(traceparent)) headers.push("traceparent", traceparent);
     return { method: "POST", path, headers, body };

@@ -64,7 +64,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
 
   return {
     send(message, done) {
-      const attempt = new Attempt(timeoutMs, ended);
+      const attempt = new Attempt(timeoutMs, message.expiresAtMs, ended);
       inFlight.set(attempt, done);
       if (closed) return attempt.abort("not sent: the relayer is stopping");
       pool.dispatch(makeRequest(message), attempt);

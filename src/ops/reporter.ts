@@ -1,4 +1,4 @@
-import type { Result, Settled, State } from "../db/outbox.ts";
+import type { Gateway, Result, Settled, State } from "../db/outbox.ts";
 import type { Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -106,15 +106,19 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
         log.info(state.running ? "the scheduler was resumed" : "the scheduler was paused");
       }
       const was = new Map(before?.gateways.map((gateway) => [gateway.name, gateway]));
-      for (const { name, paused, held_until, hold_reason, hold_detail } of state.gateways) {
+      for (const gateway of state.gateways) {
+        const { name, paused, circuit, held_until, hold_reason, hold_detail } = gateway;
         const old = was.get(name);
         if (paused !== (old?.paused ?? false))
           log.info({ gateway: name }, paused ? "gateway paused" : "gateway resumed");
-        if (held_until !== null && held_until !== (old?.held_until ?? null)) {
-          log.warn({ gateway: name, held_until, reason: hold_reason, error: hold_detail }, "gateway held");
-        }
-        if (held_until === null && old !== undefined && old.held_until !== null)
+        const fields = { gateway: name, held_until, reason: hold_reason, error: hold_detail };
+        if (!isHeld(old)) {
+          if (isHeld(gateway)) log.warn(fields, "gateway held");
+        } else if (!isHeld(gateway)) {
           log.info({ gateway: name }, "gateway no longer held");
+        } else if (circuit !== "half_open" && held_until !== null && held_until !== old?.held_until) {
+          log.info(fields, "gateway still held");
+        }
       }
     },
     error(what: string, error: unknown): void {
@@ -128,6 +132,11 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
       lastError = message;
     },
   };
+}
+
+/** Until its time has come, and then until a probe has passed. */
+function isHeld(gateway: Gateway | undefined): boolean {
+  return gateway !== undefined && (gateway.held_until !== null || gateway.circuit !== "closed");
 }
 
 function sample(results: readonly Result[]): number[] {

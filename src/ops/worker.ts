@@ -1,5 +1,14 @@
+import { EventEmitter } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
-import { Logger, type ParsedCronItem, parseCrontab, type Runner, run, type TaskList } from "graphile-worker";
+import {
+  Logger,
+  type ParsedCronItem,
+  parseCrontab,
+  type Runner,
+  run,
+  type TaskList,
+  type WorkerEvents,
+} from "graphile-worker";
 import type { Pool } from "pg";
 
 export interface WorkerOptions {
@@ -12,6 +21,8 @@ export interface WorkerOptions {
 
 export interface Worker {
   start(): Promise<void>;
+  /** The name under which it locks jobs; undefined before it has started. */
+  id(): string | undefined;
   stop(): Promise<void>;
 }
 
@@ -46,6 +57,11 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
     () => (level, message) => log(levelOf(level, message), `graphile-worker: ${message}`),
   );
   const stopping = new AbortController();
+  const events: WorkerEvents = new EventEmitter();
+  let id: string | undefined;
+  events.on("pool:create", ({ workerPool }) => {
+    id = workerPool.id;
+  });
   let runner: Runner | undefined;
   let stopped: Promise<void> | undefined;
 
@@ -56,9 +72,11 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
       parsedCronItems: [...crontab],
       taskList: tasks,
       concurrency: 2,
-      pollInterval: 5_000,
+      // Only by polling does it find a job that has become due, as the next slice of a replay.
+      pollInterval: 1_000,
       // Signals are main's; graphile-worker's handlers would end the process before the drain.
       noHandleSignals: true,
+      events,
       logger,
     });
   }
@@ -98,6 +116,7 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
       runner = await begin();
       void watch();
     },
+    id: () => id,
     stop() {
       stopped ??= stop();
       return stopped;

@@ -6,6 +6,8 @@ export interface LaneOptions {
   /** Claims up to so many messages of the lane's gateway; none while this relayer has no number. */
   readonly claim: (size: number) => Promise<Claim[]>;
   readonly nextDue: () => Promise<number | null>;
+  /** The claim may have been rescued by now: to be given back, not sent. */
+  readonly isLost: (claim: Claim) => boolean;
   readonly send: (claim: Claim, done: (outcome: Outcome) => void) => void;
   /** Gives back claims that were not sent. */
   readonly release: (claims: readonly Claim[]) => Promise<void>;
@@ -57,14 +59,14 @@ export function createLane(options: LaneOptions): Lane {
 
   function pump(): void {
     const now = performance.now();
-    const expired: Claim[] = [];
+    const unsendable: Claim[] = [];
     while (inFlight < concurrency && head < buffer.length) {
       const claim = buffer[head++] as Claim;
-      if (claim.expiresAtMs <= now) expired.push(claim);
+      // Given back, what has expired is buried by the next claim.
+      if (claim.expiresAtMs <= now || options.isLost(claim)) unsendable.push(claim);
       else launch(claim);
     }
-    // Given back, it is buried as expired by the next claim.
-    if (expired.length > 0) void giveBack(expired).then(wake);
+    if (unsendable.length > 0) void giveBack(unsendable).then(wake);
     if (woken && !looking && !stopped && appetite.wants(buffer.length - head)) {
       const size = appetite.size(concurrency - inFlight - (buffer.length - head));
       if (size > 0) void look(size);

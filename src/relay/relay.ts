@@ -8,6 +8,8 @@ export interface RelayOptions {
   readonly outbox: Outbox;
   /** This relayer's number; undefined while it has none. */
   readonly relayer: () => number | undefined;
+  /** Until when nobody takes this relayer for dead, on the clock of `performance.now()`. */
+  readonly aliveUntilMs: () => number;
   /** Undefined for a gateway that has no address: its messages wait. */
   readonly createWebhook: (gateway: Gateway, installation: string) => Webhook | undefined;
   /** false: messages are claimed by tick() alone (relay.mode: scheduled). */
@@ -36,6 +38,8 @@ export interface Relay {
   lastTurnMsAgo(): number;
   /** Did Postgres answer when it was last asked? */
   reachable(): boolean;
+  /** As they were when last read. */
+  gateways(): readonly Gateway[];
   /** Stops claiming; lets sends finish until `graceMs` have passed, then ends them; settles; gives the rest back. */
   stop(graceMs: number): Promise<void>;
 }
@@ -104,7 +108,11 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   async function dropWhatMayNotGo({ running, gateways }: State): Promise<void> {
-    const stops = gateways.filter(({ paused, held_until }) => !running || paused || held_until !== null);
+    const stops = gateways.filter(
+      // A probe is sent while its gateway is held for everything else.
+      ({ paused, held_until, circuit }) =>
+        !running || paused || (held_until !== null && circuit !== "half_open"),
+    );
     await Promise.all(stops.map(({ name }) => routes.get(name)?.drop()));
   }
 
@@ -140,6 +148,7 @@ export function createRelay(options: RelayOptions): Relay {
     holdsClaimsBefore: (relayer) => routes.values().some((route) => route.holdsClaimsBefore(relayer)),
     lastTurnMsAgo: () => performance.now() - lastTurn,
     reachable: () => reachable,
+    gateways: () => state?.gateways ?? [],
     async stop(graceMs) {
       stopped = true;
       clearTimeout(timer);

@@ -13,6 +13,8 @@ export interface RouteOptions {
   readonly awake: Awake;
   /** This relayer's number; undefined while it has none. */
   readonly relayer: () => number | undefined;
+  /** Until when nobody takes this relayer for dead, on the clock of `performance.now()`. */
+  readonly aliveUntilMs: () => number;
   readonly continuous: boolean;
   readonly batchSize: number;
   readonly pollIntervalMs: number;
@@ -87,6 +89,7 @@ export function createRoute(options: RouteOptions): Route {
         known.delete(claim.id);
         if (faultsGateway(outcome)) faults--;
       }
+      if (settled.held.includes(name)) void lane.drop();
       events.settled(name, results, settled, durationMs);
     },
     onRefused: (result, error) => events.refused(name, result, error),
@@ -98,6 +101,7 @@ export function createRoute(options: RouteOptions): Route {
     claim,
     release,
     nextDue: () => outbox.nextDue(name),
+    isLost: ({ relayer }) => relayer !== options.relayer() || options.aliveUntilMs() <= performance.now(),
     send: (message, done) => webhook.send(message, done),
     onOutcome(result) {
       settler.add(result);

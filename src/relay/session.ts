@@ -6,6 +6,8 @@ export interface SessionOptions {
   /** Host and process, for people. */
   readonly name: string;
   readonly version: string;
+  /** The name under which our Graphile Worker locks jobs; undefined before it has started. */
+  readonly worker: () => string | undefined;
   /** A relayer not heard of for so long is taken for dead. */
   readonly deadAfterMs: number;
   /** A number was given, for the first time or anew. */
@@ -30,6 +32,8 @@ export interface Session {
   start(): Promise<void>;
   /** undefined: no number now, so nothing may be claimed. */
   number(): number | undefined;
+  /** Until when no other relayer takes this one for dead, on the clock of `performance.now()`. */
+  aliveUntilMs(): number;
   stop(): Promise<void>;
 }
 
@@ -46,6 +50,7 @@ export function createSession(options: SessionOptions): Session {
   const stopping = new AbortController();
   const firstTry = Promise.withResolvers<void>();
   let relayer: number | undefined;
+  let heardAtMs = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
@@ -93,22 +98,27 @@ export function createSession(options: SessionOptions): Session {
   }
 
   async function register(client: Client): Promise<void> {
+    const asked = performance.now();
     const { rows } = await client.query<{ number: number }>(
-      "select outbox.register_relayer($1, $2) as number",
-      [name, version],
+      "select outbox.register_relayer($1, $2, $3) as number",
+      [name, version, options.worker()],
     );
+    heardAtMs = asked;
     relayer = rows[0]?.number as number;
     options.onRegistered(relayer);
   }
 
   async function beat(client: Client): Promise<void> {
-    const { rows } = await client.query<{ alive: boolean }>("select outbox.heartbeat($1) as alive", [
+    const asked = performance.now();
+    const { rows } = await client.query<{ alive: boolean }>("select outbox.heartbeat($1, $2) as alive", [
       relayer,
+      options.worker(),
     ]);
     if (rows[0]?.alive === false) {
       options.onLost("another relayer took it for dead");
       await register(client);
     }
+    heardAtMs = asked;
     if (!options.mayRescue(relayer as number)) return;
     const rescue = await client.query<Rescued>("select * from outbox.rescue(make_interval(secs => $1))", [
       deadAfterMs / 1_000,
@@ -127,6 +137,7 @@ export function createSession(options: SessionOptions): Session {
       await firstTry.promise;
     },
     number: () => relayer,
+    aliveUntilMs: () => heardAtMs + deadAfterMs,
     async stop() {
       stopping.abort();
       await running;

@@ -8,6 +8,17 @@ import {
   type WebhookOptions,
 } from "../../src/gateway/webhook.ts";
 
+export function anyMessage(id: number): Sendable {
+  return {
+    id,
+    recipient: "+905551234567",
+    content: "hi",
+    traceparent: null,
+    revision: 0,
+    expiresAtMs: Number.POSITIVE_INFINITY,
+  };
+}
+
 /** A webhook whose every attempt is a promise, and every attempt that ends twice, or inside send(), an error. */
 export interface Attempts {
   readonly webhook: Webhook;
@@ -39,7 +50,7 @@ export function attemptsAt(url: string, options: Partial<WebhookOptions> = {}): 
     deadlines,
     post(message = {}) {
       lastId += 1;
-      const whole = { id: lastId, recipient: "+905551234567", content: "hi", traceparent: null, ...message };
+      const whole = { ...anyMessage(lastId), ...message };
       return new Promise((resolve) => {
         let ends = 0;
         let returned = false;

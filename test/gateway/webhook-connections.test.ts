@@ -87,6 +87,24 @@ test("a connection that does not open in time is retried, and its slot is free f
   await firstClosed;
 });
 
+test("what expires while it waits for a connection is not sent, and the connection serves the next", async () => {
+  const answer = Promise.withResolvers<object>();
+  await using gateway = await startHttpGateway({ answer: ({ nth }) => (nth === 1 ? answer.promise : {}) });
+  const { post } = attemptsAt(gateway.url, { concurrency: 1 });
+  const first = post();
+  await gateway.received(1);
+  const expiresAtMs = performance.now() + 20;
+  const late = post({ id: 2, expiresAtMs });
+  const next = post({ id: 3, expiresAtMs: performance.now() + 60_000 });
+  while (performance.now() < expiresAtMs) await new Promise(setImmediate);
+  answer.resolve({});
+  expect(await first).toMatchObject({ kind: "accepted" });
+  expect(await late).toMatchObject({ kind: "retry", error: "expired before there was a connection" });
+  expect(await next).toMatchObject({ kind: "accepted" });
+  expect(gateway.counts.has("msg_test_2")).toBe(false);
+  expect(gateway.mostConnections).toBe(1);
+});
+
 test("close gives up connections that are still opening", async () => {
   const { url } = await silentServer();
   const { post, webhook } = attemptsAt(url, { timeoutMs: 60_000 });

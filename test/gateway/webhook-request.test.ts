@@ -2,7 +2,7 @@ import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { createRequestMaker } from "../../src/gateway/request.ts";
 import { startHttpGateway } from "../support/http-gateway.ts";
-import { attemptsAt } from "./attempts.ts";
+import { anyMessage, attemptsAt } from "./attempts.ts";
 
 const TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OPTIONS = { url: "http://127.0.0.1/", installation: "x", userAgent: "x" };
@@ -55,6 +55,30 @@ test("what is not configured is not sent", async () => {
     expect(headers[name]).toBeUndefined();
 });
 
+test("a rejected message that was changed has an id of its own, at every attempt the same", async () => {
+  await using gateway = await startHttpGateway();
+  const { post } = attemptsAt(gateway.url);
+  await post({ id: 7 });
+  await post({ id: 7, revision: 2 });
+  await post({ id: 7, revision: 2 });
+  expect(gateway.counts).toEqual(
+    new Map([
+      ["msg_test_7", 1],
+      ["msg_test_7_2", 2],
+    ]),
+  );
+  expect(gateway.requests.at(-1)?.headers["webhook-id"]).toBe("msg_test_7_2");
+});
+
+test("what has an end says how many whole seconds it has left", async () => {
+  await using gateway = await startHttpGateway();
+  const { post } = attemptsAt(gateway.url);
+  await post({ id: 1, expiresAtMs: performance.now() + 90_900 });
+  await post({ id: 2 });
+  expect((await gateway.requestFor(1)).headers["webhook-expires-in"]).toBe("90");
+  expect((await gateway.requestFor(2)).headers["webhook-expires-in"]).toBeUndefined();
+});
+
 test("the id is the same on every attempt", async () => {
   await using gateway = await startHttpGateway();
   const { post } = attemptsAt(gateway.url);
@@ -82,7 +106,7 @@ test("any text arrives as it was written", async () => {
 });
 
 test("a URL without a path, and one with credentials", () => {
-  const message = { id: 1, recipient: "+1", content: "x", traceparent: null };
+  const message = anyMessage(1);
   expect(createRequestMaker({ ...OPTIONS, url: "http://127.0.0.1" })(message)).toMatchObject({ path: "/" });
   const { headers } = createRequestMaker({ ...OPTIONS, url: "http://me:p%40ss@127.0.0.1/" })(message);
   expect(headers).toContain(`Basic ${Buffer.from("me:p@ss").toString("base64")}`);

@@ -58,6 +58,26 @@ test("a restart of Postgres neither ends it nor leaves it deaf", async () => {
   await ran.promise;
 });
 
+test("a job that is under way while Postgres restarts is done afterwards, and not left locked", async () => {
+  const begun = Promise.withResolvers<void>();
+  const end = Promise.withResolvers<void>();
+  await startWorker(() => {
+    begun.resolve();
+    return end.promise;
+  });
+  await addJob();
+  await begun.promise;
+  await postgres.stop("immediate");
+  end.resolve();
+  await postgres.start();
+  await expect
+    .poll(() => queryOnce(connectionString, "select from outbox_worker.jobs"), {
+      interval: 20,
+      timeout: 20_000,
+    })
+    .toEqual([]);
+});
+
 test("stops also while Postgres is away", async () => {
   await startWorker(async () => {});
   await postgres.stop("immediate");

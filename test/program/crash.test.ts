@@ -138,3 +138,33 @@ it("outlives a restart of Postgres: nothing is lost or sent twice, probes say so
   program.kill("SIGTERM");
   expect((await program.end).code).toBe(0);
 });
+
+it("keeps what the gateway said while Postgres is down, records it when it is back, and sends nothing twice", async () => {
+  const COUNT = 40;
+  const answer = Promise.withResolvers<object>();
+  const before = gateway.requests.length;
+  gateway.answerWith(() => answer.promise);
+  const url = await postgres.createDatabase();
+  const program = startProgram({
+    env: { DATABASE_URL: url, WEBHOOK_URL: gateway.url, RETRY_BASE_DELAY: "20ms" },
+  });
+  await program.ready();
+  await queryOnce(
+    url,
+    "insert into outbox.messages (recipient, content) select '+905551234567', 'm' || n from generate_series(1, $1::int) n",
+    [COUNT],
+  );
+  await gateway.received(before + COUNT);
+  await postgres.stop("immediate");
+  answer.resolve({});
+  await program.logged(/^Postgres is away/);
+  await postgres.start();
+  await eventually(
+    () => queryOnce(url, "select from outbox.sent where attempts = 1"),
+    (sent) => sent.length === COUNT,
+  );
+  expect(gateway.requests).toHaveLength(before + COUNT);
+  expect(await queryOnce(url, "select from outbox.attempts")).toEqual([]);
+  program.kill("SIGTERM");
+  expect((await program.end).code).toBe(0);
+});

@@ -3,7 +3,7 @@ import type { Result, Settled } from "../../src/db/outbox.ts";
 import { createSettler } from "../../src/relay/settler.ts";
 
 const AWAY = new Error("away");
-const NOTHING: Settled = { settled_at: "", sent: 0, stale: [], dead: [], dead_reasons: [] };
+const NOTHING: Settled = { settled_at: "", sent: 0, stale: [], dead: [], dead_reasons: [], held: [] };
 
 function result(id: number, relayer = 1): Result {
   return {
@@ -15,6 +15,7 @@ function result(id: number, relayer = 1): Result {
       recipient: "",
       content: "",
       traceparent: null,
+      revision: 0,
       expiresAtMs: Number.POSITIVE_INFINITY,
     },
     outcome: {
