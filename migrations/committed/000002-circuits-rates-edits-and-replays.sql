@@ -1,12 +1,12 @@
 --! Previous: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
---! Hash: sha1:c6524a835c002aec8ea5da0ff0228b3cb972d2fe
+--! Hash: sha1:28e7c1fbc6e38f0cd15af230ea31317c71295c80
 --! Message: Circuits, rates, edits and replays
 
 -- -------------------------------------------------------------- gateways
 
 alter table outbox.gateways
   add column rate_per_second    double precision,
-  add column burst              int         not null default 10,
+  add column burst              int,
   add column circuit_failures   smallint    not null default 5,
   add column circuit_ratio      real        not null default 0.5,
   add column circuit_window     interval    not null default '30 seconds',
@@ -23,6 +23,7 @@ alter table outbox.gateways
   add column window_passed      int         not null default 0,
   add column window_failed      int         not null default 0,
   add column probes             smallint    not null default 0,
+  add column proved_at          timestamptz not null default '-infinity',
   add constraint rate_per_second_not_positive   check (rate_per_second > 0 and rate_per_second <= 100000),
   add constraint burst_not_1_to_100000          check (burst between 1 and 100000),
   add constraint circuit_failures_not_1_to_1000 check (circuit_failures between 1 and 1000),
@@ -37,7 +38,7 @@ alter table outbox.gateways
   add constraint hold_reason_not_a_reason       check (hold_reason in ('throttled', 'hold', 'circuit_open'));
 
 comment on column outbox.gateways.rate_per_second is 'The most POSTs a second, for all relayers together; null: no limit.';
-comment on column outbox.gateways.burst is 'With rate_per_second: how many may go at once after a quiet time.';
+comment on column outbox.gateways.burst is 'With rate_per_second: how many may go at once after a quiet time. Null: what the rate gives in 100 ms, at least 10.';
 comment on column outbox.gateways.circuit_failures is 'So many failures in a row open the circuit. A failure is an attempt that ended as retry or unknown.';
 comment on column outbox.gateways.circuit_ratio is 'This share of failures within circuit_window, of at least 20 attempts, opens the circuit too.';
 comment on column outbox.gateways.circuit_window is 'See circuit_ratio. A window begins with a failure.';
@@ -54,6 +55,7 @@ comment on column outbox.gateways.window_started_at is 'The first failure of the
 comment on column outbox.gateways.window_passed is 'Attempts of the window that passed: the gateway answered, whatever it said of the message. While half_open: of the probe.';
 comment on column outbox.gateways.window_failed is 'Attempts of the window that failed. While half_open: of the probe.';
 comment on column outbox.gateways.probes is 'While half_open: how many messages the probe sent.';
+comment on column outbox.gateways.proved_at is 'When a probe last passed: then the account and the URL were in order. A message that found fault with them before, and does again, is at fault itself.';
 comment on column outbox.gateways.held_until is 'Nothing is claimed for it before this time. While the circuit is half_open: when the probe is given up and made again.';
 comment on column outbox.gateways.hold_for is 'How long the gateway is left alone after an answer that faults the account or the URL (401, 403, 404, a redirect, …). Then a probe finds out.';
 comment on column outbox.gateways.hold_reason is 'throttled: it answered 429, or 503 with Retry-After. hold: its answer faults the account or the URL. circuit_open: it fails.';
@@ -78,13 +80,14 @@ alter table outbox.messages
   add column revision smallint not null default 0,
   add constraint revision_negative check (revision >= 0);
 alter table outbox.sent add column revision smallint not null default 0;
+-- Not valid: what died was valid once, and to read all of it would keep everybody waiting. An edit is checked all the same.
 alter table outbox.dead_letters
   add column revision smallint not null default 0,
-  add constraint recipient_not_e164         check (recipient ~ '^\+[1-9][0-9]{6,14}$'),
-  add constraint content_empty_or_over_1600 check (length(content) between 1 and 1600),
-  add constraint priority_not_0_1_or_2      check (priority between 0 and 2),
-  add constraint available_at_infinite      check (isfinite(available_at)),
-  add constraint expires_at_infinite        check (isfinite(expires_at));
+  add constraint recipient_not_e164         check (recipient ~ '^\+[1-9][0-9]{6,14}$') not valid,
+  add constraint content_empty_or_over_1600 check (length(content) between 1 and 1600) not valid,
+  add constraint priority_not_0_1_or_2      check (priority between 0 and 2) not valid,
+  add constraint available_at_infinite      check (isfinite(available_at)) not valid,
+  add constraint expires_at_infinite        check (isfinite(expires_at)) not valid;
 
 comment on column outbox.messages.revision is 'Raised when a rejected message is changed and tried again: the gateway then sees it as another one (Idempotency-Key msg_<installation>_<id>_<revision>), for it may remember its answer to the first.';
 comment on column outbox.sent.revision is 'The revision that was sent.';
@@ -165,23 +168,56 @@ drop function outbox.register_relayer(text, text);
 drop function outbox.claim(int, text, int, timestamptz);
 drop function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], timestamptz);
 
+--! Included functions/bucket_size.sql
+create or replace function outbox.bucket_size(
+  gateway outbox.gateways
+) returns int
+language sql immutable as $$
+  select coalesce((bucket_size.gateway).burst, greatest(10, ceil((bucket_size.gateway).rate_per_second / 10))::int);
+$$;
+
+comment on function outbox.bucket_size(outbox.gateways) is
+  'The burst of a gateway with a rate: how many tokens its bucket holds.';
+--! EndIncluded functions/bucket_size.sql
 --! Included functions/tokens.sql
 create or replace function outbox.tokens(
   gateway outbox.gateways,
   as_of   timestamptz default clock_timestamp()
 ) returns double precision
 language sql volatile as $$
-  select least(
-    (tokens.gateway).burst,
-    (tokens.gateway).tokens + (tokens.gateway).rate_per_second
-      * greatest(extract(epoch from tokens.as_of - (tokens.gateway).tokens_at), 0)::float8
-  )
+  select case
+    -- Written by a clock that was ahead: nobody should wait until it has been caught up with.
+    when (tokens.gateway).tokens_at > tokens.as_of + interval '1 minute' then outbox.bucket_size(tokens.gateway)
+    else least(
+      outbox.bucket_size(tokens.gateway),
+      (tokens.gateway).tokens + (tokens.gateway).rate_per_second
+        * greatest(extract(epoch from tokens.as_of - (tokens.gateway).tokens_at), 0)::float8
+    )
+  end
   where (tokens.gateway).rate_per_second is not null;
 $$;
 
 comment on function outbox.tokens(outbox.gateways, timestamptz) is
   'How many POSTs the rate of a gateway allows now, a whole one each. Null where it has no rate.';
 --! EndIncluded functions/tokens.sql
+--! Included functions/is_own_fault.sql
+create or replace function outbox.is_own_fault(
+  message_id bigint,
+  proved_at  timestamptz
+) returns boolean
+language sql stable as $$
+  select exists (
+    select
+    from outbox.attempts
+    where attempts.message_id = is_own_fault.message_id
+      and attempts.outcome = 'hold'
+      and attempts.ended_at <= is_own_fault.proved_at
+  );
+$$;
+
+comment on function outbox.is_own_fault(bigint, timestamptz) is
+  'Of a message whose attempt ended as hold: whether the message is at fault, and neither the account nor the URL. It is if it found the same before its gateway''s proved_at, when others passed.';
+--! EndIncluded functions/is_own_fault.sql
 --! Included functions/heartbeat.sql
 create or replace function outbox.heartbeat(
   relayer int,
@@ -231,7 +267,8 @@ comment on function outbox.register_relayer(text, text, text) is
 create or replace function outbox.unlock_jobs(
   as_of timestamptz default clock_timestamp()
 ) returns int
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '1s' as $$
 declare
   gone text[];
 begin
@@ -251,6 +288,10 @@ begin
     perform outbox_worker.force_unlock_workers(gone);
   end if;
   return cardinality(gone);
+exception
+  -- Somebody is at these jobs: the next run frees them. A rescue of messages must not wait for it.
+  when lock_not_available then
+    return 0;
 end
 $$;
 
@@ -304,8 +345,10 @@ begin
       format('claimed by relayer %s (%s), which died; outcome unknown', relayers.id, relayers.name) as error,
       case
         when gateways.on_unknown = 'park' then 'unknown_outcome'
-        when freed.attempts >= gateways.max_attempts then 'exhausted'
-      end::outbox.dead_reason as reason
+        when gateways.circuit = 'closed' and freed.attempts >= gateways.max_attempts then 'exhausted'
+      end::outbox.dead_reason as reason,
+      -- As in settle(): while its gateway fails, nothing costs an attempt.
+      (gateways.circuit <> 'closed')::int as given_back
     from freed
     join outbox.gateways on gateways.name = freed.gateway
     join outbox.relayers on relayers.id = freed.claimed_by
@@ -318,6 +361,7 @@ begin
     set
       claimed_by = null,
       claimed_at = null,
+      attempts   = messages.attempts - verdict.given_back,
       last_error = verdict.error
     from verdict
     where messages.id = verdict.id
@@ -419,6 +463,7 @@ create or replace function outbox.bury(
 ) returns int
 language sql volatile
 -- As in settle(): by id, whatever the statistics say. Hashed also when claim() calls it, which wants no hash for itself.
+set jit = off
 set enable_hashjoin = on
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -465,7 +510,9 @@ create or replace function outbox.claim(
 )
 language plpgsql volatile
 -- The plan is made once for a session and kept, often when the table is still empty. What reads well in an empty table
--- (a sequential scan, a hash of it) is quadratic work in a full one, so only the walk along the indexes is left.
+-- (a sequential scan, a hash of it) is quadratic work in a full one, so only the walk along the indexes is left. Before
+-- PostgreSQL 18 what is off counts as very expensive, and every claim would be compiled first (jit).
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -518,15 +565,17 @@ begin
 
   counted := it.rate_per_second is not null or it.circuit <> 'closed';
   if counted then
-    -- One claim at a time for the whole cluster, so that tokens and probes are spent once. Looked at again, because the
-    -- claim that this one waited for may have been the probe.
+    -- One claim at a time for the whole cluster, so that tokens and probes are spent once. Looked at again, because another
+    -- claim may just have been the probe.
     select gateways.*
     into it
     from outbox.gateways
     where gateways.name = claim.gateway
       and not gateways.paused
       and (gateways.held_until is null or gateways.held_until <= claim.as_of)
-    for no key update;
+    -- Somebody else's claim is as good; and for a person who has the row open for long, pause() and rescue() would wait as
+    -- well, which wait for claims.
+    for no key update skip locked;
     if not found then
       return;
     end if;
@@ -601,7 +650,10 @@ begin
     update outbox.gateways
     set
       tokens             = coalesce(outbox.tokens(gateways, claim.as_of) - got, gateways.tokens),
-      tokens_at          = greatest(gateways.tokens_at, claim.as_of),
+      tokens_at          = case
+        when gateways.tokens_at > claim.as_of + interval '1 minute' then claim.as_of
+        else greatest(gateways.tokens_at, claim.as_of)
+      end,
       circuit            = case gateways.circuit when 'closed' then 'closed' else 'half_open' end,
       circuit_changed_at = case gateways.circuit when 'closed' then gateways.circuit_changed_at else claim.as_of end,
       probes             = case gateways.circuit when 'closed' then gateways.probes else got end,
@@ -610,12 +662,12 @@ begin
       -- A probe that never ends (its relayer died, or gave it back) is made again.
       held_until         = case gateways.circuit
         when 'closed' then gateways.held_until
-        else claim.as_of + gateways.timeout + '5 seconds'
+        else claim.as_of + gateways.timeout * ceil(got::float8 / gateways.concurrency) + '5 seconds'
       end,
       hold_reason        = case gateways.circuit
         when 'closed' then gateways.hold_reason
-        -- Whoever ended the hold by hand may have taken its reason away, too.
-        else coalesce(gateways.hold_reason, 'circuit_open')
+        -- A throttle that was over is none of the probe's, and a person may have taken the reason away.
+        else case gateways.hold_reason when 'hold' then 'hold' else 'circuit_open' end
       end
     where gateways.name = claim.gateway;
   end if;
@@ -632,17 +684,20 @@ create or replace function outbox.judge_gateway(
   passed          int,
   failed          int,
   failure         text,
+  faults          int,
   fault           text,
   throttled_until timestamptz,
   throttle        text,
   as_of           timestamptz default clock_timestamp()
 ) returns boolean
-language plpgsql volatile as $$
+language plpgsql volatile
+set lock_timeout = '1s' as $$
 declare
-  it    outbox.gateways;
-  was   outbox.gateways;
-  why   text;
-  opens boolean := false;
+  it     outbox.gateways;
+  was    outbox.gateways;
+  opens  text; -- why
+  closed boolean := false;
+  until  timestamptz;
 begin
   select gateways.*
   into it
@@ -659,19 +714,11 @@ begin
   if it.circuit_changed_at = judge_gateway.judged_since then
     if it.circuit = 'half_open' then
       it.window_passed := it.window_passed + judge_gateway.passed;
-      it.window_failed := it.window_failed + judge_gateway.failed;
+      it.window_failed := it.window_failed + judge_gateway.failed + judge_gateway.faults;
       if 2 * it.window_passed >= it.probes then
-        it.circuit := 'closed';
-        it.circuit_changed_at := judge_gateway.as_of;
-        it.circuit_pauses := 0;
-        it.run_of_failures := 0;
-        it.window_started_at := null;
-        it.held_until := null;
-        it.hold_reason := null;
-        it.hold_detail := null;
+        closed := true;
       elsif 2 * it.window_failed > it.probes then
-        opens := true;
-        why := format('%s of %s probes failed', it.window_failed, it.probes);
+        opens := format('%s of %s probes failed', it.window_failed, it.probes);
       end if;
     elsif it.circuit = 'closed' then
       it.run_of_failures := case when judge_gateway.passed > 0 then 0 else it.run_of_failures + judge_gateway.failed end;
@@ -688,37 +735,50 @@ begin
         it.window_failed := it.window_failed + judge_gateway.failed;
       end if;
 
-      if it.run_of_failures >= it.circuit_failures then
-        opens := true;
-        why := format('%s failures in a row', it.run_of_failures);
+      if judge_gateway.faults > 0 then
+        opens := 'fault';
+      elsif it.run_of_failures >= it.circuit_failures then
+        opens := format('%s failures in a row', it.run_of_failures);
       elsif it.window_started_at is not null
         and it.window_passed + it.window_failed >= 20
         and it.window_failed >= it.circuit_ratio * (it.window_passed + it.window_failed)
       then
-        opens := true;
-        why := format('%s of %s attempts failed', it.window_failed, it.window_passed + it.window_failed);
+        opens := format('%s of %s attempts failed', it.window_failed, it.window_passed + it.window_failed);
       end if;
     end if;
+  end if;
 
-    if opens then
-      it.circuit_pauses := it.circuit_pauses + 1;
-      it.held_until := judge_gateway.as_of
-        + outbox.retry_delay(it.circuit_pause, it.circuit_max_pause, it.jitter, it.circuit_pauses);
-      it.hold_reason := 'circuit_open';
-      it.hold_detail := format('%s; the last: %s', why, coalesce(judge_gateway.failure, 'unknown'));
+  if closed then
+    it.circuit := 'closed';
+    it.circuit_changed_at := judge_gateway.as_of;
+    it.circuit_pauses := 0;
+    it.proved_at := judge_gateway.as_of;
+    if it.hold_reason <> 'throttled' or it.held_until <= judge_gateway.as_of then
+      it.held_until := null;
+      it.hold_reason := null;
+      it.hold_detail := null;
     end if;
-    if judge_gateway.fault is not null then
-      opens := true;
-      it.held_until := judge_gateway.as_of + it.hold_for;
-      it.hold_reason := 'hold';
-      it.hold_detail := judge_gateway.fault;
+  elsif opens is not null then
+    it.circuit := 'open';
+    it.circuit_changed_at := judge_gateway.as_of;
+    it.circuit_pauses := it.circuit_pauses + (judge_gateway.faults = 0)::int;
+    until := judge_gateway.as_of + case
+      when judge_gateway.faults > 0 then it.hold_for
+      else outbox.retry_delay(it.circuit_pause, it.circuit_max_pause, it.jitter, it.circuit_pauses)
+    end;
+    -- A gateway that asked to be left alone for longer keeps that.
+    if it.hold_reason is distinct from 'throttled' or it.held_until <= until then
+      it.held_until := until;
+      it.hold_reason := case when judge_gateway.faults > 0 then 'hold' else 'circuit_open' end;
+      it.hold_detail := case
+        when judge_gateway.faults > 0 then judge_gateway.fault
+        else format('%s; the last: %s', opens, judge_gateway.failure)
+      end;
     end if;
-    if opens then
-      it.circuit := 'open';
-      it.circuit_changed_at := judge_gateway.as_of;
-      it.run_of_failures := 0;
-      it.window_started_at := null;
-    end if;
+  end if;
+  if closed or opens is not null then
+    it.run_of_failures := 0;
+    it.window_started_at := null;
   end if;
 
   -- A hold that lasts longer keeps its own reason.
@@ -740,6 +800,7 @@ begin
     window_started_at  = it.window_started_at,
     window_passed      = it.window_passed,
     window_failed      = it.window_failed,
+    proved_at          = it.proved_at,
     held_until         = it.held_until,
     hold_reason        = it.hold_reason,
     hold_detail        = it.hold_detail
@@ -750,11 +811,15 @@ begin
     perform pg_notify('outbox', case when it.held_until is null then 'resume' else 'hold' end);
   end if;
   return it.held_until is not null and it.held_until is distinct from was.held_until;
+exception
+  -- A person has the row open. Results are recorded all the same; the next ones will say what these did.
+  when lock_not_available then
+    return false;
 end
 $$;
 
-comment on function outbox.judge_gateway(text, timestamptz, int, int, text, text, timestamptz, text, timestamptz) is
-  'Part of settle(): what attempts showed of their gateway, not of their messages. passed and failed count those claimed since judged_since, which has to be circuit_changed_at still; failure is the error of a failed one. fault: an answer that faults the account or the URL; it opens the circuit for hold_for. throttled_until: what the gateway asked for, with its answer. Failures in a row, or a share of failures, open the circuit; passed probes close it. Returns whether the gateway is held by this. Tells the relayers by NOTIFY.';
+comment on function outbox.judge_gateway(text, timestamptz, int, int, text, int, text, timestamptz, text, timestamptz) is
+  'Part of settle(): what attempts showed of their gateway, not of their messages. passed, failed and faults count those claimed since judged_since, which has to be circuit_changed_at still; failure is the error of a failed one. faults are answers that fault the account or the URL; fault is one of them. throttled_until: what the gateway asked for, with its answer. A fault opens the circuit for hold_for, failures in a row or a share of failures for a growing pause; a probe is judged by its majority. Returns whether the gateway is held by this. Tells the relayers by NOTIFY. A row that somebody else has locked for a second is left as it is.';
 --! EndIncluded functions/judge_gateway.sql
 --! Included functions/settle.sql
 create or replace function outbox.settle(
@@ -768,6 +833,7 @@ create or replace function outbox.settle(
   durations_ms        int[],
   retry_afters_ms     bigint[],
   claimed_ats         timestamptz[] default null,
+  moot                bigint[] default '{}',
   as_of               timestamptz default null,
   out settled_at      timestamptz,
   out sent            int,
@@ -781,6 +847,7 @@ language plpgsql volatile
 -- Whatever the statistics say, and they may be of an empty table or from before anything was claimed: the rows are found by
 -- id (the condition "= any (ids)", in the order of ids), and hashed. A nested loop could have the table on the outside, and
 -- messages_in_flight all that is in flight; both are quadratic work.
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_nestloop = off
@@ -866,9 +933,7 @@ begin
         and result.outcome <> 'accepted'
       for update of messages
     ), tried as (
-      select
-        mine.id, mine.gateway, mine.claimed_at, mine.outcome, coalesce(mine.error, 'no reason given') as error,
-        mine.retry_after_ms
+      select mine.*
       from mine
       union all
       select sent.id, sent.gateway, sent.claimed_at, 'accepted', null, null
@@ -876,27 +941,45 @@ begin
       where sent.sent_at = settled_at
         and sent.id = any (settle.ids)
         and (watched or settle.outcomes && '{retry,unknown}')
+    ), judged as (
+      select
+        tried.id,
+        tried.outcome,
+        coalesce(tried.error, 'no reason given') as error,
+        tried.retry_after_ms,
+        gateways.name as gateway,
+        gateways.circuit_changed_at,
+        case
+          when tried.outcome in ('retry', 'unknown') then 'failed'
+          when tried.outcome = 'hold' and not outbox.is_own_fault(tried.id, gateways.proved_at) then 'fault'
+          else 'passed'
+        end as shows,
+        -- Claimed since the circuit changed; or that was by a clock that was ahead.
+        (tried.claimed_at >= gateways.circuit_changed_at or gateways.circuit_changed_at > settled_at + interval '1 minute')
+          and tried.id <> all (settle.moot) as is_news
+      from tried
+      join outbox.gateways on gateways.name = tried.gateway
     )
     select
-      gateways.name as gateway,
-      gateways.circuit_changed_at,
-      count(*) filter (where news.is_news and tried.outcome not in ('retry', 'unknown'))::int as passed,
-      count(*) filter (where news.is_news and tried.outcome in ('retry', 'unknown'))::int as failed,
-      max(tried.error) filter (where news.is_news and tried.outcome in ('retry', 'unknown')) as failure,
-      max(tried.error) filter (where news.is_news and tried.outcome = 'hold') as fault,
-      max(settled_at + coalesce(make_interval(secs => tried.retry_after_ms / 1000.0), '5 seconds'))
-        filter (where tried.outcome = 'throttled') as throttled_until,
-      max(tried.error) filter (where tried.outcome = 'throttled') as throttle,
-      coalesce(array_agg(tried.id) filter (where tried.outcome <> 'accepted'), '{}') as ids
-    from tried
-    join outbox.gateways on gateways.name = tried.gateway
-    cross join lateral (select tried.claimed_at >= gateways.circuit_changed_at as is_news) as news
-    group by gateways.name
-    order by gateways.name
+      judged.gateway,
+      judged.circuit_changed_at,
+      count(*) filter (where judged.is_news and judged.shows = 'passed')::int as passed,
+      count(*) filter (where judged.is_news and judged.shows = 'failed')::int as failed,
+      max(judged.error) filter (where judged.is_news and judged.shows = 'failed') as failure,
+      count(*) filter (where judged.is_news and judged.shows = 'fault')::int as faults,
+      max(judged.error) filter (where judged.is_news and judged.shows = 'fault') as fault,
+      -- At least a second, or a gateway that asks for none is asked without end.
+      max(settled_at + greatest(coalesce(make_interval(secs => judged.retry_after_ms / 1000.0), '5 seconds'), '1 second'))
+        filter (where judged.outcome = 'throttled') as throttled_until,
+      max(judged.error) filter (where judged.outcome = 'throttled') as throttle,
+      coalesce(array_agg(judged.id) filter (where judged.outcome <> 'accepted'), '{}') as ids
+    from judged
+    group by judged.gateway, judged.circuit_changed_at
+    order by judged.gateway
   loop
     others := others || shown.ids;
     if outbox.judge_gateway(
-      shown.gateway, shown.circuit_changed_at, shown.passed, shown.failed, shown.failure, shown.fault,
+      shown.gateway, shown.circuit_changed_at, shown.passed, shown.failed, shown.failure, shown.faults, shown.fault,
       shown.throttled_until, shown.throttle, settled_at
     ) then
       held := held || shown.gateway;
@@ -917,7 +1000,9 @@ begin
         when not blameless.is_gateways_fault and messages.attempts >= gateways.max_attempts then 'exhausted'
       end::outbox.dead_reason as reason,
       case
-        when result.outcome in ('throttled', 'hold') then messages.available_at
+        when result.outcome = 'throttled' then messages.available_at
+        -- Behind what was due before it: were the message itself at fault, the next probe had better be another.
+        when result.outcome = 'hold' and blameless.is_gateways_fault then settled_at
         else settled_at + greatest(
           outbox.retry_delay(gateways.base_delay, gateways.max_delay, gateways.jitter, messages.attempts),
           make_interval(secs => result.retry_after_ms / 1000.0)
@@ -928,7 +1013,11 @@ begin
     join outbox.messages on messages.id = result.id
     join outbox.gateways on gateways.name = messages.gateway
     cross join lateral (
-      select result.outcome in ('throttled', 'hold') or gateways.circuit <> 'closed'
+      select
+        gateways.circuit <> 'closed'
+        or result.outcome = 'throttled'
+        or result.outcome = 'hold' and not outbox.is_own_fault(messages.id, gateways.proved_at)
+        or result.outcome = 'retry' and messages.id = any (settle.moot)
     ) as blameless (is_gateways_fault)
     where messages.id = any (others)
   ), recorded as (
@@ -979,8 +1068,8 @@ begin
 end
 $$;
 
-comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], timestamptz) is
-  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of the others come back as stale. held: the gateways that are held by this. as_of null means now.';
+comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], bigint[], timestamptz) is
+  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of the others come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. held: the gateways that are held by this. as_of null means now.';
 --! EndIncluded functions/settle.sql
 --! Included functions/release.sql
 create or replace function outbox.release(
@@ -989,6 +1078,7 @@ create or replace function outbox.release(
 ) returns int
 language sql volatile
 -- As in settle(): by id, whatever the statistics say.
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off as $$
   with released as (
@@ -1002,12 +1092,27 @@ set enable_bitmapscan = off as $$
       and release.relayer is not null
     returning messages.gateway
   ), refunded as (
-    -- Their tokens were not used.
+    -- Their tokens were not used; and a probe that was not sent need not be waited for.
     update outbox.gateways
-    set tokens = gateways.tokens + unused.tokens
-    from (select released.gateway, count(*) as tokens from released group by released.gateway) as unused
-    where gateways.name = unused.gateway
-      and gateways.rate_per_second is not null
+    set
+      tokens     = gateways.tokens + unused.tokens,
+      held_until = case
+        when gateways.circuit = 'half_open' and gateways.hold_reason <> 'throttled' then least(gateways.held_until, clock_timestamp())
+        else gateways.held_until
+      end
+    from (
+      select gateway.name, unsent.tokens
+      from (select released.gateway, count(*) as tokens from released group by released.gateway) as unsent
+      cross join lateral (
+        select gateways.name
+        from outbox.gateways
+        where gateways.name = unsent.gateway
+          and (gateways.rate_per_second is not null or gateways.circuit = 'half_open')
+        -- Not worth waiting for, should a person have the row open.
+        for no key update skip locked
+      ) as gateway
+    ) as unused
+    where gateways.name = unused.name
   ), hint as (
     -- Another relayer may have room for them.
     select pg_notify('outbox', 'release')
@@ -1019,7 +1124,7 @@ set enable_bitmapscan = off as $$
 $$;
 
 comment on function outbox.release(int, bigint[]) is
-  'Gives back claims that were never sent, uncounted, and the tokens they took where the gateway has a rate; ids sorted. Returns how many were still the relayer''s.';
+  'Gives back claims that were never sent, uncounted, and the tokens they took where the gateway has a rate; a probe that was not sent may be made again at once. ids sorted. Returns how many were still the relayer''s.';
 --! EndIncluded functions/release.sql
 --! Included functions/next_due.sql
 create or replace function outbox.next_due(
@@ -1028,14 +1133,16 @@ create or replace function outbox.next_due(
 ) returns bigint
 language sql volatile
 -- As in claim(): along the index, also when the table was empty as the plan was made.
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off as $$
   select ceil(extract(epoch from greatest(
     min(earliest.available_at),
     gateways.held_until,
     -- Not for each token: what comes within 50 ms is claimed together.
-    gateways.tokens_at + make_interval(secs =>
-      (least(gateways.burst, greatest(1, floor(gateways.rate_per_second / 20))) - gateways.tokens) / gateways.rate_per_second
+    next_due.as_of + make_interval(secs =>
+      (least(outbox.bucket_size(gateways), greatest(1, floor(gateways.rate_per_second / 20))) - outbox.tokens(gateways, next_due.as_of))
+        / gateways.rate_per_second
     )
   ) - next_due.as_of) * 1000)::bigint
   from outbox.gateways
@@ -1580,6 +1687,7 @@ create or replace function outbox.revive(
 ) returns int
 language sql volatile
 -- As in settle(): by id, whatever the statistics say.
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off as $$
   with back as (
@@ -1681,6 +1789,42 @@ $$;
 comment on function outbox.queue_replays(bigint, int) is
   'Sees to it that a running replay (null: each of them) has a job of Graphile Worker, one, which does its slices. wait_ms: not before so many milliseconds; null: as a job that is there says, else at once. Returns how many it saw to; 0 also where no relayer has ever run.';
 --! EndIncluded functions/queue_replays.sql
+--! Included functions/replay_room.sql
+create or replace function outbox.replay_room(
+  gateway    text,
+  batch_size int,
+  as_of      timestamptz default clock_timestamp()
+) returns int
+language sql volatile
+-- Along the index, whatever the statistics say.
+set jit = off
+set enable_seqscan = off
+set enable_bitmapscan = off as $$
+  select case when waiting.due <= share.size then share.size else 0 end
+  from outbox.gateways
+  cross join lateral (
+    -- About what the gateway takes in a second.
+    select least(replay_room.batch_size, ceil(gateways.rate_per_second))::int as size
+  ) as share
+  cross join lateral (
+    select count(*) as due
+    from unnest('{0,1,2}'::smallint[]) as level (priority)
+    cross join lateral (
+      select
+      from outbox.messages
+      where messages.gateway = gateways.name
+        and messages.priority = level.priority
+        and messages.claimed_by is null
+        and messages.available_at <= replay_room.as_of
+      limit share.size + 1
+    ) as due
+  ) as waiting
+  where gateways.name = replay_room.gateway;
+$$;
+
+comment on function outbox.replay_room(text, int, timestamptz) is
+  'How many dead letters a slice of a replay may add for a gateway: batch_size, or what its rate takes in a second; none while more than that are due, so that what is new waits no longer.';
+--! EndIncluded functions/replay_room.sql
 --! Included functions/replay_slice.sql
 create or replace function outbox.replay_slice(
   replay       bigint,
@@ -1695,6 +1839,7 @@ language plpgsql volatile
 -- A producer may keep a dedupe_key to itself for as long as its transaction is open.
 set lock_timeout = '2s'
 -- Along the index, whatever the statistics say: what is left to look at may be millions of rows.
+set jit = off
 set enable_seqscan = off
 set enable_bitmapscan = off as $$
 declare
@@ -1726,6 +1871,15 @@ begin
     return;
   end if;
 
+  -- A look at the dead letters may have to pass by many that do not match; first whether there is room for any.
+  if asked.gateway is not null and outbox.replay_room(asked.gateway, replay_slice.batch_size, replay_slice.as_of) = 0 then
+    wait_ms := 500;
+    status := asked.status;
+    replayed := asked.replayed;
+    skipped := asked.skipped;
+    return;
+  end if;
+
   with next as materialized (
     select
       candidate.*,
@@ -1742,25 +1896,8 @@ begin
       limit replay_slice.batch_size
     ) as candidate
   ), room as materialized (
-    -- About what the gateway takes in a second, and only when no more than that is waiting: what is new waits no longer.
-    select gateways.name, case when waiting.due <= share.size then share.size else 0 end as size
+    select gateways.name, outbox.replay_room(gateways.name, replay_slice.batch_size, replay_slice.as_of) as size
     from outbox.gateways
-    cross join lateral (
-      select least(replay_slice.batch_size, ceil(gateways.rate_per_second))::int as size
-    ) as share
-    cross join lateral (
-      select count(*) as due
-      from unnest('{0,1,2}'::smallint[]) as level (priority)
-      cross join lateral (
-        select
-        from outbox.messages
-        where messages.gateway = gateways.name
-          and messages.priority = level.priority
-          and messages.claimed_by is null
-          and messages.available_at <= replay_slice.as_of
-        limit share.size + 1
-      ) as due
-    ) as waiting
     where gateways.name in (select next.gateway from next where next.may_go)
   ), counted as (
     select
@@ -1824,7 +1961,7 @@ begin
           begin
             moved := moved + outbox.revive(array[one], asked.expires_at, replay_slice.as_of);
           exception
-            when integrity_constraint_violation or data_exception or raise_exception or sqlstate 'OB001' then
+            when integrity_constraint_violation or data_exception or raise_exception or lock_not_available or sqlstate 'OB001' then
               null;
           end;
         end loop;

@@ -23,6 +23,11 @@ const BOOKKEEPING = "outbox_migrate";
 const SCHEMA = "outbox";
 const POLL_MS = 100;
 const PATIENCE_MS = 60_000;
+const LOCK_TIMEOUT_MS = 2_000;
+const LOCK_PAUSE_MS = 500;
+const LOCK_TRIES = 60;
+/** lock_not_available and deadlock_detected. */
+const IN_USE = new Set(["55P03", "40P01"]);
 
 /** Why the schema could not be brought up to date, as a sentence for the person who started us. */
 export class MigrationError extends Error {
@@ -76,14 +81,35 @@ async function applyPending(client: Client, { folder, log }: MigrateOptions): Pr
   const session = withOwnBookkeeping(client);
   // A DBA's statement_timeout for the role is meant for queries, not for building an index on a large table.
   await client.query("set statement_timeout = 0");
+  // Whoever waits for a lock on a table keeps all who come after waiting, producers too.
+  await client.query(`set lock_timeout = ${LOCK_TIMEOUT_MS}`);
   await explained(`The schema ${BOOKKEEPING} could not be made`, createBookkeeping(session, settings));
   for (const migration of pending) {
     const start = performance.now();
     await explained(
       `Migration ${migration.realFilename} failed`,
-      runCommittedMigration(session, settings, { database }, migration, ""),
+      patiently(client, log, () => runCommittedMigration(session, settings, { database }, migration, "")),
     );
     log(`Migration ${migration.realFilename} applied in ${Math.round(performance.now() - start)} ms`);
+  }
+}
+
+/** A migration that finds a table in use gives way, and is tried again. */
+async function patiently(
+  client: Client,
+  log: (message: string) => void,
+  migrateOnce: () => Promise<void>,
+): Promise<void> {
+  for (let left = LOCK_TRIES; ; left--) {
+    try {
+      return await migrateOnce();
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      if (left === 1 || typeof code !== "string" || !IN_USE.has(code)) throw error;
+      if (left === LOCK_TRIES) log("The tables are in use; waiting for a moment to migrate");
+      await client.query("rollback");
+      await pause(LOCK_PAUSE_MS);
+    }
   }
 }
 

@@ -21,6 +21,8 @@ export interface Claim {
 export interface Result {
   readonly claim: Claim;
   readonly outcome: Outcome;
+  /** It says nothing of the gateway: the relayer cut it short, or the gateway is another by now. */
+  readonly moot: boolean;
 }
 
 export type DeadReason = "rejected" | "exhausted" | "expired" | "cancelled" | "unknown_outcome";
@@ -127,7 +129,7 @@ export function createOutbox(pool: Pool): Outbox {
     async settle(relayer, results) {
       const { rows } = await pool.query<Settled>({
         name: "settle",
-        text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         values: [
           relayer,
           results.map(({ claim }) => claim.id),
@@ -139,6 +141,7 @@ export function createOutbox(pool: Pool): Outbox {
           results.map(({ outcome }) => outcome.durationMs),
           results.map(({ outcome }) => outcome.retryAfterMs),
           results.map(({ claim }) => claim.claimed_at),
+          results.filter(({ moot }) => moot).map(({ claim }) => claim.id),
         ],
       });
       return only(rows);

@@ -17,7 +17,7 @@ type Headers = Readonly<Record<string, string | string[] | undefined>>;
  */
 export class Attempt implements Dispatcher.DispatchHandler, Expiring {
   readonly #timeoutMs: number;
-  readonly #expiresAtMs: number;
+  readonly #sendByMs: number;
   readonly #onEnd: (attempt: Attempt, outcome: Outcome) => void;
   readonly #startedAt = performance.now();
   #controller: Dispatcher.DispatchController | null = null;
@@ -29,10 +29,10 @@ export class Attempt implements Dispatcher.DispatchHandler, Expiring {
   #rest: Buffer[] | null = null;
   #received = 0;
 
-  /** @param expiresAtMs never sent after this, on the clock of `performance.now()` */
-  constructor(timeoutMs: number, expiresAtMs: number, onEnd: (attempt: Attempt, outcome: Outcome) => void) {
+  /** @param sendByMs never sent after this, on the clock of `performance.now()` */
+  constructor(timeoutMs: number, sendByMs: number, onEnd: (attempt: Attempt, outcome: Outcome) => void) {
     this.#timeoutMs = timeoutMs;
-    this.#expiresAtMs = expiresAtMs;
+    this.#sendByMs = sendByMs;
     this.#onEnd = onEnd;
   }
 
@@ -54,8 +54,8 @@ export class Attempt implements Dispatcher.DispatchHandler, Expiring {
 
   /** undici calls this right before it writes to an open connection: whatever fails earlier was never sent. */
   onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (!this.#over && this.#expiresAtMs <= performance.now())
-      this.#fail("expired before there was a connection");
+    if (!this.#over && this.#sendByMs <= performance.now())
+      this.#fail("its time was over before there was a connection");
     // It ended while it waited for a connection. undici cannot take a waiting request back, but lets it refuse here,
     // which keeps the connection for the next.
     if (this.#over) throw OVER;

@@ -16,8 +16,11 @@ export interface WebhookOptions extends RequestOptions {
 }
 
 export interface Webhook {
-  /** Makes one attempt. Never throws; calls `done` exactly once, and never before `send` has returned. */
-  send(message: Sendable, done: (outcome: Outcome) => void): void;
+  /**
+   * Makes one attempt. Never throws; calls `done` exactly once, and never before `send` has returned. What has no connection at
+   * `sendByMs` (on the clock of `performance.now()`; by default when the message expires) ends as `retry`.
+   */
+  send(message: Sendable, done: (outcome: Outcome) => void, sendByMs?: number): void;
   /** Ends everything in flight: `unknown` where the request had left, `retry` where it had not. */
   abort(reason: string): void;
   /** Waits for what is in flight, at most its deadline, and closes the connections. What is sent later ends as `retry`. */
@@ -63,8 +66,8 @@ export function createWebhook(options: WebhookOptions): Webhook {
   }
 
   return {
-    send(message, done) {
-      const attempt = new Attempt(timeoutMs, message.expiresAtMs, ended);
+    send(message, done, sendByMs = message.expiresAtMs) {
+      const attempt = new Attempt(timeoutMs, sendByMs, ended);
       inFlight.set(attempt, done);
       if (closed) return attempt.abort("not sent: the relayer is stopping");
       pool.dispatch(makeRequest(message), attempt);

@@ -1,4 +1,4 @@
-import type { Claim, Result } from "../db/outbox.ts";
+import type { Claim } from "../db/outbox.ts";
 import type { Outcome } from "../gateway/outcome.ts";
 import { createAppetite } from "./appetite.ts";
 
@@ -11,7 +11,7 @@ export interface LaneOptions {
   readonly send: (claim: Claim, done: (outcome: Outcome) => void) => void;
   /** Gives back claims that were not sent. */
   readonly release: (claims: readonly Claim[]) => Promise<void>;
-  readonly onOutcome: (result: Result) => void;
+  readonly onOutcome: (claim: Claim, outcome: Outcome) => void;
   readonly onInFlight: (count: number) => void;
   /** Told of every claim. Returns a pause in milliseconds while messages come so fast that looking beats being told. */
   readonly onClaimed: (count: number) => number | undefined;
@@ -79,7 +79,7 @@ export function createLane(options: LaneOptions): Lane {
     options.send(claim, (outcome) => {
       options.onInFlight(--inFlight);
       appetite.completed();
-      options.onOutcome({ claim, outcome });
+      options.onOutcome(claim, outcome);
       pump();
     });
   }

@@ -45,6 +45,7 @@ export function createRoute(options: RouteOptions): Route {
   /** Every claim between its claiming and its end, by id, and the number it was made under. */
   const known = new Map<number, number>();
   let doubtUntil = Number.NEGATIVE_INFINITY;
+  let stopping = false;
   /** Answers that fault the gateway, until Postgres knows of the hold they lead to. */
   let faults = 0;
 
@@ -55,7 +56,7 @@ export function createRoute(options: RouteOptions): Route {
 
   async function claim(size: number): Promise<Claim[]> {
     const relayer = options.relayer();
-    if (relayer === undefined || faults > 0) return [];
+    if (relayer === undefined || faults > 0 || options.aliveUntilMs() <= performance.now()) return [];
     if (performance.now() < doubtUntil) {
       const count = await outbox.disown(relayer, name, [...known.keys()]);
       if (count > 0) events.disowned(name, count);
@@ -102,11 +103,15 @@ export function createRoute(options: RouteOptions): Route {
     release,
     nextDue: () => outbox.nextDue(name),
     isLost: ({ relayer }) => relayer !== options.relayer() || options.aliveUntilMs() <= performance.now(),
-    send: (message, done) => webhook.send(message, done),
-    onOutcome(result) {
+    send(message, done) {
+      // What waits for a connection for longer may be another relayer's by then.
+      webhook.send(message, done, Math.min(message.expiresAtMs, options.aliveUntilMs()));
+    },
+    onOutcome(claimed, outcome) {
+      const result = { claim: claimed, outcome, moot: stopping };
       settler.add(result);
       events.outcome(name, result);
-      if (!faultsGateway(result.outcome)) return;
+      if (!faultsGateway(outcome)) return;
       // The gateway is about to be held: what has not been sent need not find out the same.
       faults++;
       void lane.drop();
@@ -130,6 +135,7 @@ export function createRoute(options: RouteOptions): Route {
     drop: () => lane.drop(),
     holdsClaimsBefore: (relayer) => known.values().some((number) => number !== relayer),
     async stop(graceMs) {
+      stopping = true;
       const overdue = setTimeout(() => webhook.abort("the relayer stopped"), Math.min(graceMs, 2 ** 31 - 1));
       await lane.stop();
       clearTimeout(overdue);

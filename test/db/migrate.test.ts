@@ -70,6 +70,29 @@ describe("migrate", () => {
     expect(await applied(connectionString)).toEqual(["000001.sql", "000002.sql", "000003.sql"]);
   });
 
+  it("gives way to whoever has a table in use, so that nobody waits behind it, and goes on when it is free", async () => {
+    const connectionString = await postgres.createDatabase();
+    const { log } = logLines();
+    await migrate({ connectionString, log, folder: await migrationsFolder(FIRST) });
+    const reader = new Client({ connectionString });
+    reader.on("error", () => {});
+    await reader.connect();
+    onTestFinished(() => reader.end());
+    await reader.query("begin; select from outbox.first");
+
+    const { log: log2, line } = logLines();
+    const folder = await migrationsFolder(FIRST, "alter table outbox.first add column more int;");
+    const migrating = migrate({ connectionString, log: log2, folder });
+    await line(/^The tables are in use/);
+    // Between two tries the way is free for others.
+    await queryOnce(connectionString, "insert into outbox.first values (1)");
+    await reader.query("commit");
+    await migrating;
+    expect(await queryOnce(connectionString, "select id, more from outbox.first")).toEqual([
+      { id: 1, more: null },
+    ]);
+  });
+
   it("leaves no connection and no lock behind, also when it fails", async () => {
     const connectionString = await postgres.createDatabase();
     const { log } = logLines();

@@ -99,7 +99,10 @@ test("what expires while it waits for a connection is not sent, and the connecti
   while (performance.now() < expiresAtMs) await new Promise(setImmediate);
   answer.resolve({});
   expect(await first).toMatchObject({ kind: "accepted" });
-  expect(await late).toMatchObject({ kind: "retry", error: "expired before there was a connection" });
+  expect(await late).toMatchObject({
+    kind: "retry",
+    error: "its time was over before there was a connection",
+  });
   expect(await next).toMatchObject({ kind: "accepted" });
   expect(gateway.counts.has("msg_test_2")).toBe(false);
   expect(gateway.mostConnections).toBe(1);

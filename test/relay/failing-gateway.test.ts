@@ -43,7 +43,7 @@ afterEach(async () => {
   await database.pool.query(`
     truncate outbox.messages, outbox.sent, outbox.dead_letters, outbox.attempts;
     delete from outbox.gateways where name <> 'default';
-    update outbox.gateways set url = null, rate_per_second = null, burst = default, hold_for = default,
+    update outbox.gateways set url = null, rate_per_second = null, burst = default, hold_for = default, proved_at = default, max_attempts = default, concurrency = default,
       circuit_pause = default, circuit_max_pause = default;
     select outbox.resume('default')`);
 });
@@ -154,6 +154,49 @@ test("after hold_for a probe finds out that the account is in order again", asyn
   expect((await database.pool.query("select max(attempts)::int as most from outbox.sent")).rows).toEqual([
     { most: 1 },
   ]);
+});
+
+test("a message that alone gets 403 is found out: the others go on, and it dies like any other failure", async () => {
+  gateway.answerWith(({ body }) =>
+    (body as { content: string }).content === "message 1" ? { status: 403, body: "blocked" } : {},
+  );
+  await start({ env: { WEBHOOK_HOLD_FOR: "1s", RETRY_MAX_ATTEMPTS: "2" } });
+  const [bad = 0] = await insert(database.pool, 100);
+  expect(await settled(database.pool, bad, "failed")).toMatchObject({
+    reason: "exhausted",
+    attempts: 2,
+    error: "HTTP 403: blocked",
+  });
+  await eventually(
+    () => tally(database.pool),
+    ({ sent }) => sent === 99,
+  );
+  expect(await circuit()).toBe("closed");
+});
+
+test("a gateway that asks to be tried again at once is tried once a second", async () => {
+  const arrivals: number[] = [];
+  gateway.answerWith(() => {
+    arrivals.push(performance.now());
+    return { status: 429, headers: { "retry-after": "0" } };
+  });
+  await start({ env: { RELAY_CONCURRENCY: "1" } });
+  await insert(database.pool, 5);
+  await gateway.received(3);
+  expect((arrivals[2] as number) - (arrivals[0] as number)).toBeGreaterThanOrEqual(1_980);
+});
+
+test("a relayer that stops blames the gateway for nothing", async () => {
+  gateway.answerWith(() => ({ fault: "hang" }));
+  const relayer = await start({ env: { SHUTDOWN_GRACE: "0s" } });
+  await insert(database.pool, 20);
+  await gateway.received(20);
+  await relayer.stop();
+  expect(await tally(database.pool)).toEqual({ pending: 20 });
+  const { rows } = await database.pool.query(
+    "select circuit, run_of_failures, window_started_at from outbox.gateways where name = 'default'",
+  );
+  expect(rows).toEqual([{ circuit: "closed", run_of_failures: 0, window_started_at: null }]);
 });
 
 test("with 4 relayers the gateway never sees more than its rate and burst", async () => {

@@ -26,6 +26,7 @@ function result(id: number, relayer = 1): Result {
       durationMs: 1,
       retryAfterMs: null,
     },
+    moot: false,
   };
 }
 

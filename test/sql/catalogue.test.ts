@@ -101,7 +101,15 @@ describe("a function", () => {
       await names(
         "select format('%s %s', provolatile, proname) as name from pg_proc where pronamespace = 'outbox'::regnamespace and provolatile <> 'v' order by 1",
       ),
-    ).toEqual(["i lock_key", "i settle_lock", "s changes", "s gateway_must_exist", "s replay_candidates"]);
+    ).toEqual([
+      "i bucket_size",
+      "i lock_key",
+      "i settle_lock",
+      "s changes",
+      "s gateway_must_exist",
+      "s is_own_fault",
+      "s replay_candidates",
+    ]);
   });
 
   test("that runs as its owner has a search_path of its own", async () => {

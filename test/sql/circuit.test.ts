@@ -172,15 +172,14 @@ describe("while it is open", () => {
     expect(await claim(other, 100, { as_of: noon(2_001) })).toEqual([]);
   });
 
-  test("two relayers that look at the same time make one probe", async () => {
+  test("two relayers that look at the same time make one probe, and neither waits", async () => {
     const [relayer, other] = [await opened(), (await register()).id];
-    const [one, two] = [await outbox.session(), await outbox.session()];
+    const one = await outbox.session();
     await one.query("begin");
     expect(await claim(relayer, 100, { as_of: noon(2_000), on: one })).toHaveLength(3);
-    const second = claim(other, 100, { as_of: noon(2_000), on: two });
-    await outbox.blocked(two);
+    expect(await claim(other, 100, { as_of: noon(2_000) })).toEqual([]);
     await one.query("commit");
-    expect(await second).toEqual([]);
+    expect(await claim(other, 100, { as_of: noon(2_000) })).toEqual([]);
   });
 
   test("without anything to send there is no probe, and the next message is one", async () => {
@@ -193,11 +192,46 @@ describe("while it is open", () => {
     expect(await gateway()).toMatchObject({ circuit: "half_open", probes: 1 });
   });
 
-  test("a probe that never ends is made again", async () => {
+  test.each([
+    [64, 17_000],
+    // One after the other, each for as long as the timeout.
+    [1, 37_000],
+  ])(
+    "with a concurrency of %i, a probe that has not ended is made again after its longest time",
+    async (concurrency, at) => {
+      const relayer = await opened();
+      await set(`concurrency = ${concurrency}`);
+      await claim(relayer, 100, { as_of: noon(2_000) });
+      expect(await claim(relayer, 100, { as_of: noon(at - 1) })).toEqual([]);
+      expect(await claim(relayer, 100, { as_of: noon(at) })).toHaveLength(3);
+    },
+  );
+
+  test("a probe that was given back unsent is made again at once", async () => {
     const relayer = await opened();
-    await claim(relayer, 100, { as_of: noon(2_000) });
-    expect(await claim(relayer, 100, { as_of: noon(16_999) })).toEqual([]);
-    expect(await claim(relayer, 100, { as_of: noon(17_000) })).toHaveLength(3);
+    // A release goes by the real clock.
+    await outbox.pool.query("update outbox.gateways set held_until = now() - interval '1 second'");
+    await outbox.pool.query("update outbox.messages set available_at = now() - interval '1 minute'");
+    const [first] = await claim(relayer, 100);
+    expect(await claim(relayer, 100)).toEqual([]);
+    expect(await value("select outbox.release($1, $2)", [relayer, [first?.id]])).toBe(1);
+    expect(await claim(relayer, 100)).toHaveLength(3);
+  });
+
+  test("a probe whose relayer dies costs its messages no attempt, and kills none", async () => {
+    await set("max_attempts = 1");
+    const relayer = await opened();
+    const probed = await claim(relayer, 100, { as_of: noon(2_000) });
+    expect(probed).toHaveLength(3);
+    await outbox.pool.query("update outbox.relayers set heartbeat_at = '2000-01-01'");
+    expect(await rows("select rescued from outbox.rescue()")).toEqual([{ rescued: 3 }]);
+    for (const { id } of probed) {
+      expect(await message(id)).toMatchObject({
+        attempts: 0,
+        last_error: expect.stringContaining("which died"),
+      });
+      expect((await attempts(id)).at(-1)).toMatchObject({ outcome: "unknown" });
+    }
   });
 });
 
@@ -323,19 +357,59 @@ describe("a gateway whose account or URL is at fault", () => {
 
   test("is held again, as long, by a probe that finds the same", async () => {
     const relayer = await held();
-    expect(await claim(relayer, 100, { as_of: noon(300_000) })).toHaveLength(3);
-    const [claimed] = await rows("select id from outbox.messages where claimed_by is not null order by id");
-    await settle(relayer, [{ id: claimed?.id, outcome: "hold", error: "still" }], { as_of: noon(300_100) });
+    const probed = await round(relayer, many("hold", 3), 300_000);
     expect(await gateway()).toMatchObject({
       circuit: "open",
       hold_reason: "hold",
-      hold_detail: "still",
-      held_until: micros(noon(600_100)),
+      hold_detail: expect.stringMatching(/^error/),
+      held_until: micros(noon(600_000)),
+      circuit_pauses: 0,
     });
-    for (const { attempts: count } of await rows(
-      "select attempts from outbox.messages where claimed_by is null",
-    ))
-      expect(count).toBe(0);
+    for (const id of probed) expect(await message(id)).toMatchObject({ attempts: 0 });
+  });
+
+  test("is judged by most of the probe: one that finds fault does not outweigh two that pass", async () => {
+    const relayer = await held();
+    await round(relayer, ["accepted", "hold", "accepted"], 300_000);
+    expect(await gateway()).toMatchObject({
+      circuit: "closed",
+      held_until: null,
+      proved_at: micros(noon(300_000)),
+    });
+  });
+
+  test("was not, if one message finds the same again after others passed: it is at fault, and dies as others do", async () => {
+    await set("jitter = 0, max_attempts = 2");
+    const { id: relayer } = await register();
+    const bad = await insert({ available_at: noon(-90_000) });
+    await insertMany(9, { available_at: noon(-60_000) });
+    await round(relayer, ["hold"], 0);
+    // It is behind the others now, so the probe is three of them.
+    expect(await round(relayer, many("accepted", 3), 300_000)).not.toContain(bad);
+    await round(relayer, many("accepted", 6), 300_001);
+    for (const [attempt, at] of [
+      [1, 300_010],
+      [2, 302_000],
+    ] as const) {
+      expect(await claim(relayer, 10, { as_of: noon(at) })).toMatchObject([{ id: bad, attempt }]);
+      const { held } = await settle(relayer, [{ id: bad, attempt, outcome: "hold", error: "HTTP 403" }], {
+        as_of: noon(at),
+      });
+      expect(held).toEqual([]);
+      expect(await gateway()).toMatchObject({ circuit: "closed", held_until: null });
+    }
+    expect(await outbox.dead(bad)).toMatchObject({ reason: "exhausted", attempts: 2, error: "HTTP 403" });
+  });
+
+  test("is again, if a person resumes too early: nobody passed, so no message is at fault", async () => {
+    const { id: relayer } = await register();
+    const id = await insert();
+    for (let n = 0; n < 8; n++) {
+      const [claimed] = await claim(relayer, 1);
+      expect(claimed).toMatchObject({ id, attempt: 1 });
+      expect((await settle(relayer, [{ id, outcome: "hold" }])).held).toEqual(["default"]);
+      await resume();
+    }
   });
 
   test("that a person mended is not held again by what was sent before", async () => {
@@ -355,6 +429,73 @@ test("a hold that a DBA ends by hand gives way to a probe", async () => {
   await set("held_until = null, hold_reason = null, hold_detail = null");
   expect(await claim(relayer, 100, { as_of: noon(100) })).toHaveLength(3);
   expect(await gateway()).toMatchObject({ circuit: "half_open", hold_reason: "circuit_open" });
+});
+
+test("a longer Retry-After outlasts a circuit that opens, and one that closes", async () => {
+  await set("jitter = 0");
+  const { id: relayer } = await register();
+  await insertMany(10, { available_at: noon(-60_000) });
+  const claims = await claim(relayer, 6, { as_of: noon(-100) });
+  const shown = claims.map(({ id, attempt }, i) => ({
+    id,
+    attempt,
+    outcome: i === 0 ? ("throttled" as const) : ("retry" as const),
+    retry_after_ms: i === 0 ? 3_600_000 : null,
+    error: "x",
+  }));
+  const hour = { held_until: micros(noon(3_600_000)), hold_reason: "throttled" };
+  await settle(relayer, shown.slice(0, 1), { as_of: noon() });
+  await settle(relayer, shown.slice(1), { as_of: noon() });
+  expect(await gateway()).toMatchObject({ circuit: "open", ...hour });
+  await set(`circuit = 'half_open', probes = 1, circuit_changed_at = '${noon(1)}'`);
+  await outbox.pool.query("update outbox.messages set available_at = $1", [noon(-60_000)]);
+  await outbox.pool.query(
+    "update outbox.messages set claimed_by = $1, claimed_at = $2, attempts = 1 where id = $3",
+    [relayer, noon(1), claims[0]?.id],
+  );
+  await settle(relayer, [{ id: claims[0]?.id as number }], { as_of: noon(2) });
+  expect(await gateway()).toMatchObject({ circuit: "closed", ...hour });
+});
+
+test("what a relayer cut short says nothing of the gateway; what never left costs no attempt", async () => {
+  const { id: relayer } = await register();
+  const ids = await insertMany(20, { available_at: noon(-60_000) });
+  await claim(relayer, 20, { as_of: noon(-100) });
+  const shown = ids.map((id, i) => ({ id, outcome: i % 2 ? ("unknown" as const) : ("retry" as const) }));
+  await settle(relayer, shown, { as_of: noon(), moot: ids });
+  expect(await gateway()).toMatchObject({ circuit: "closed", run_of_failures: 0, window_started_at: null });
+  expect(await rows("select attempts from outbox.messages order by id")).toEqual(
+    ids.map((_, i) => ({ attempts: i % 2 })),
+  );
+});
+
+test("a clock that was ahead keeps nobody from opening the circuit", async () => {
+  await set(`circuit_changed_at = '${noon(3_600_000)}'`);
+  const { id } = await register();
+  await insertMany(5, { available_at: noon(-60_000) });
+  await round(id, many("retry", 5), 0);
+  expect(await gateway()).toMatchObject({ circuit: "open", circuit_changed_at: micros(noon()) });
+});
+
+test("a DBA who has the gateway's row open keeps no result from being recorded, and no claim waiting", async () => {
+  const relayer = await opened();
+  const claims = await claim(relayer, 3, { as_of: noon(2_000) });
+  const dba = await outbox.session();
+  await dba.query("begin; update outbox.gateways set max_attempts = 9");
+  const shown = claims.map(({ id, attempt }) => ({ id, attempt }));
+  expect(
+    await settle(
+      relayer,
+      shown.sort((a, b) => a.id - b.id),
+      { as_of: noon(2_100) },
+    ),
+  ).toMatchObject({ sent: 3 });
+  expect(await claim(relayer, 3, { as_of: noon(60_000) })).toEqual([]);
+  await dba.query("commit");
+  expect(await gateway()).toMatchObject({ circuit: "half_open", max_attempts: 9 });
+  // The probe that nobody judged is made again.
+  await round(relayer, many("accepted", 3), 60_000);
+  expect(await gateway()).toMatchObject({ circuit: "closed" });
 });
 
 test("resume closes the circuit, and forgets the failures that opened it", async () => {

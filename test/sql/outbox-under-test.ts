@@ -149,11 +149,11 @@ export function useOutbox() {
   async function settle(
     relayer: number,
     shown: readonly Shown[],
-    { as_of, on = pool }: When = {},
+    { as_of, on = pool, moot = [] }: When & { moot?: readonly number[] } = {},
   ): Promise<Settled> {
     const column = (pick: (one: Shown) => unknown) => shown.map(pick);
     return (await row(
-      "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+      "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, moot => $11, as_of => $12)",
       [
         relayer,
         column(({ id }) => id),
@@ -168,6 +168,7 @@ export function useOutbox() {
         column(({ duration_ms = 7 }) => duration_ms),
         column(({ retry_after_ms = null }) => retry_after_ms),
         column(({ claimed_at = null }) => claimed_at),
+        moot,
         as_of ?? null,
       ],
       on,
@@ -269,6 +270,6 @@ const FRESH = `
     hold_reason = default, hold_detail = default, rate_per_second = default, burst = default,
     circuit_failures = default, circuit_ratio = default, circuit_window = default, circuit_pause = default,
     circuit_max_pause = default, circuit_probes = default, tokens = default, tokens_at = default, circuit = default,
-    circuit_changed_at = default, circuit_pauses = default, run_of_failures = default, window_started_at = default,
+    proved_at = default, circuit_changed_at = default, circuit_pauses = default, run_of_failures = default, window_started_at = default,
     window_passed = default, window_failed = default, probes = default;
   update outbox.scheduler set running = default, awake_until = default, last_tick = default;`;

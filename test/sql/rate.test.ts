@@ -38,15 +38,31 @@ describe("a gateway's rate", () => {
     expect(count).toBe(10 + 49);
   });
 
-  test("holds for relayers that claim at the same time", async () => {
+  test("holds for relayers that claim at the same time: the second finds nothing this time, and waits for nobody", async () => {
     const [one, two] = [await limited(1, 4), (await register()).id];
-    const [first, second] = [await outbox.session(), await outbox.session()];
+    const first = await outbox.session();
     await first.query("begin");
     expect(await claim(one, 3, { as_of: noon(), on: first })).toHaveLength(3);
-    const other = claim(two, 3, { as_of: noon(), on: second });
-    await outbox.blocked(second);
+    expect(await claimed(two, 0, 3)).toBe(0);
     await first.query("commit");
-    expect(await other).toHaveLength(1);
+    expect(await claimed(two, 0, 3)).toBe(1);
+  });
+
+  test("has a burst of what it gives in 100 ms, at least 10, unless it is named", async () => {
+    const relayer = await limited(1_000, 1, 500);
+    await outbox.pool.query("update outbox.gateways set burst = null");
+    expect(await claimed(relayer, 0, 500)).toBe(100);
+    await outbox.pool.query("update outbox.gateways set rate_per_second = 5, tokens_at = default");
+    expect(await claimed(relayer, 0, 500)).toBe(10);
+  });
+
+  test("is not kept waiting by a clock that was ahead", async () => {
+    const relayer = await limited(10, 5);
+    await claimed(relayer, 3_600_000);
+    expect(await due(0)).toBeLessThanOrEqual(0);
+    expect(await claimed(relayer, 0)).toBe(5);
+    expect(await claimed(relayer, 0)).toBe(0);
+    expect(await claimed(relayer, 200)).toBe(2);
   });
 
   test("takes no token for what was not there to claim", async () => {

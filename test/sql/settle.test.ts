@@ -191,9 +191,10 @@ describe("unknown", () => {
 });
 
 describe.each([
-  ["throttled", 5_000],
-  ["hold", 300_000],
-] as const)("%s", (outcome, heldMs) => {
+  ["throttled", 5_000, -5_000],
+  // Behind what was due before it.
+  ["hold", 300_000, 0],
+] as const)("%s", (outcome, heldMs, dueMs) => {
   test("goes back at once, uncounted, and the gateway is held", async () => {
     const { id, settled } = await tried({ outcome, http_status: 429, error: "HTTP 429" });
     expect(settled).toMatchObject({ sent: 0, stale: [], dead: [] });
@@ -201,7 +202,7 @@ describe.each([
       attempts: 0,
       claimed_by: null,
       claimed_at: null,
-      available_at: micros(noon(-5_000)),
+      available_at: micros(noon(dueMs)),
       last_error: "HTTP 429",
     });
     expect(await attempts(id)).toMatchObject([{ attempt: 1, outcome, error: "HTTP 429" }]);
@@ -230,6 +231,11 @@ describe("a hold", () => {
   test("is as long as the Retry-After that came with throttled", async () => {
     await tried({ outcome: "throttled", retry_after_ms: 90_000 });
     expect((await gateway()).held_until).toBe(micros(noon(90_000)));
+  });
+
+  test("is a second at least, whatever Retry-After came with throttled", async () => {
+    await tried({ outcome: "throttled", retry_after_ms: 0 });
+    expect((await gateway()).held_until).toBe(micros(noon(1_000)));
   });
 
   test("is as long as hold_for, whatever Retry-After came with hold", async () => {
@@ -438,13 +444,13 @@ describe("an attempt that was given back has its number again at the next claim"
     const late = { id, outcome, claimed_at: first?.claimed_at ?? "" };
     // Settled, but the answer was lost: the relayer will settle it again.
     await settle(relayer.id, [{ ...late, outcome: "throttled", retry_after_ms: 0 }], { as_of: noon(1) });
-    const [second] = await claim(relayer.id, 1, { as_of: noon(2) });
+    const [second] = await claim(relayer.id, 1, { as_of: noon(1_001) });
     expect(second?.attempt).toBe(first?.attempt);
 
-    expect(await settle(relayer.id, [late], { as_of: noon(3) })).toMatchObject({ sent: 0, stale: [id] });
+    expect(await settle(relayer.id, [late], { as_of: noon(1_002) })).toMatchObject({ sent: 0, stale: [id] });
     expect(await message(id)).toMatchObject({ claimed_by: relayer.id, attempts: 1 });
     const current = { id, claimed_at: second?.claimed_at ?? "" };
-    expect(await settle(relayer.id, [current], { as_of: noon(4) })).toMatchObject({ sent: 1, stale: [] });
+    expect(await settle(relayer.id, [current], { as_of: noon(1_003) })).toMatchObject({ sent: 1, stale: [] });
   });
 });
 
