@@ -42,8 +42,11 @@ const DOUBT_MS = 60_000;
 export function createRoute(options: RouteOptions): Route {
   const { outbox, gateway, webhook, events } = options;
   const { name } = gateway;
-  /** Every claim between its claiming and its end, by id, and the number it was made under. */
-  const known = new Map<number, number>();
+  /**
+   * Every claim between its claiming and its end. Not by id: a message that was rescued may be claimed here again while the
+   * result of the earlier claim still waits to be recorded.
+   */
+  const known = new Set<Claim>();
   let doubtUntil = Number.NEGATIVE_INFINITY;
   let stopping = false;
   /** Answers that fault the gateway, until Postgres knows of the hold they lead to. */
@@ -58,13 +61,18 @@ export function createRoute(options: RouteOptions): Route {
     const relayer = options.relayer();
     if (relayer === undefined || faults > 0 || options.aliveUntilMs() <= performance.now()) return [];
     if (performance.now() < doubtUntil) {
-      const count = await outbox.disown(relayer, name, [...known.keys()]);
+      const mine = [...known].filter((one) => one.relayer === relayer);
+      const count = await outbox.disown(
+        relayer,
+        name,
+        mine.map(({ id }) => id),
+      );
       if (count > 0) events.disowned(name, count);
     }
     const start = performance.now();
     try {
       const claims = await outbox.claim(relayer, name, size);
-      for (const { id } of claims) known.set(id, relayer);
+      for (const one of claims) known.add(one);
       events.claimed(name, claims.length, performance.now() - start);
       if (faults === 0) return claims;
       await release(claims);
@@ -79,7 +87,7 @@ export function createRoute(options: RouteOptions): Route {
     for (const [relayer, group] of Map.groupBy(claims, (unsent) => unsent.relayer)) {
       const ids = group.map(({ id }) => id).sort((a, b) => a - b);
       await outbox.release(relayer, ids).catch((error: unknown) => doubt("release", error));
-      for (const id of ids) known.delete(id);
+      for (const one of group) known.delete(one);
     }
   }
 
@@ -87,7 +95,7 @@ export function createRoute(options: RouteOptions): Route {
     settle: (relayer, results) => outbox.settle(relayer, results),
     onSettled(results, settled, durationMs) {
       for (const { claim, outcome } of results) {
-        known.delete(claim.id);
+        known.delete(claim);
         if (faultsGateway(outcome)) faults--;
       }
       if (settled.held.includes(name)) void lane.drop();
@@ -133,7 +141,7 @@ export function createRoute(options: RouteOptions): Route {
     wake: () => lane.wake(),
     take: (size) => lane.take(size),
     drop: () => lane.drop(),
-    holdsClaimsBefore: (relayer) => known.values().some((number) => number !== relayer),
+    holdsClaimsBefore: (relayer) => known.values().some((one) => one.relayer !== relayer),
     async stop(graceMs) {
       stopping = true;
       const overdue = setTimeout(() => webhook.abort("the relayer stopped"), Math.min(graceMs, 2 ** 31 - 1));

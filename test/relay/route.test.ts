@@ -1,0 +1,97 @@
+import { expect, test } from "vitest";
+import type { Claim, Gateway, Outbox } from "../../src/db/outbox.ts";
+import type { Outcome } from "../../src/gateway/outcome.ts";
+import type { RelayEvents } from "../../src/relay/events.ts";
+import { createRoute } from "../../src/relay/route.ts";
+
+const AWAY = new Error("away");
+const ACCEPTED: Outcome = {
+  kind: "accepted",
+  httpStatus: 202,
+  gatewayMessageId: "gw",
+  error: null,
+  durationMs: 1,
+  retryAfterMs: null,
+};
+const SILENT = new Proxy({}, { get: () => () => {} }) as RelayEvents;
+
+const claimOf = (id: number, relayer: number): Claim => ({
+  id,
+  relayer,
+  attempt: relayer,
+  claimed_at: `2026-11-23T14:11:0${relayer}.000000Z`,
+  recipient: "",
+  content: "",
+  traceparent: null,
+  revision: 0,
+  expiresAtMs: Number.POSITIVE_INFINITY,
+});
+
+test("a message that is claimed again here while its earlier result is still to be recorded is not disowned", async () => {
+  let relayer = 1;
+  let away = false;
+  const due: Claim[] = [];
+  const disowned: (readonly number[])[] = [];
+  const sends: { id: number; done: (outcome: Outcome) => void }[] = [];
+  const settled = Promise.withResolvers<void>();
+  const asked = Promise.withResolvers<void>();
+  const outbox = {
+    claim: async () => due.splice(0),
+    nextDue: async () => null,
+    async disown(_relayer: number, _gateway: string, known: readonly number[]) {
+      disowned.push(known);
+      if (known.length > 0) asked.resolve();
+      return 0;
+    },
+    async settle(number: number, results: readonly { claim: Claim }[]) {
+      if (away) throw AWAY;
+      expect(number).toBe(1);
+      settled.resolve();
+      return {
+        settled_at: "",
+        sent: 0,
+        stale: results.map(({ claim }) => claim.id),
+        dead: [],
+        dead_reasons: [],
+        held: [],
+      };
+    },
+  } as unknown as Outbox;
+  const route = createRoute({
+    outbox,
+    gateway: { name: "default", concurrency: 8, timeout_ms: 1_000 } as Gateway,
+    webhook: {
+      send: ({ id }, done) => void sends.push({ id, done }),
+      abort: () => {},
+      close: async () => {},
+    },
+    awake: { claimed: () => undefined },
+    relayer: () => relayer,
+    aliveUntilMs: () => Number.POSITIVE_INFINITY,
+    continuous: true,
+    batchSize: 10,
+    pollIntervalMs: 10,
+    isOutage: (error) => error === AWAY,
+    events: SILENT,
+  });
+
+  due.push(claimOf(7, 1));
+  route.wake();
+  await expect.poll(() => sends.length, { interval: 1 }).toBe(1);
+  // Posted, accepted, and Postgres is away; meanwhile the claim is rescued, and made again under a new number.
+  away = true;
+  sends[0]?.done(ACCEPTED);
+  relayer = 2;
+  due.push(claimOf(7, 2));
+  await expect.poll(() => sends.length, { interval: 1 }).toBe(2);
+  away = false;
+  await settled.promise;
+  // The answer to a claim is lost, so what Postgres has claimed for us is compared with what we know.
+  outbox.claim = async () => {
+    outbox.claim = async () => [];
+    throw AWAY;
+  };
+  await asked.promise;
+  expect(disowned.at(-1)).toEqual([7]);
+  sends[1]?.done(ACCEPTED);
+});
