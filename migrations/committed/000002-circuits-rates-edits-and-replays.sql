@@ -1,5 +1,5 @@
 --! Previous: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
---! Hash: sha1:28e7c1fbc6e38f0cd15af230ea31317c71295c80
+--! Hash: sha1:97142aaa65b1f674c2cf21531956d8c3f4ab0892
 --! Message: Circuits, rates, edits and replays
 
 -- -------------------------------------------------------------- gateways
@@ -1473,10 +1473,10 @@ begin
   end if;
 
   -- The gateway may remember that it rejected this Idempotency-Key, whatever comes with it; of other failures it should.
-  -- A rejected one that was replayed unchanged waits in the outbox, with nothing but the record of its attempts to tell.
+  -- A rejected one that was replayed unchanged has nothing but the record of its attempts to tell.
   if (becomes.recipient, becomes.content) <> (it.recipient, it.content) and (
     it.reason = 'rejected'
-    or it.status = 'pending' and 'rejected' = (
+    or 'rejected' = (
       select attempts.outcome
       from outbox.attempts
       where attempts.message_id = it.id

@@ -102,6 +102,17 @@ describe("edit of a message that waits", () => {
     expect((await message(id)).revision).toBe(1);
   });
 
+  test("does so, too, if that one expired or was cancelled before it was tried again", async () => {
+    const { id: relayer } = await register();
+    const id = await insert();
+    await claim(relayer);
+    await settle(relayer, [{ id, outcome: "rejected", error: "HTTP 400" }]);
+    await outbox.pool.query("select outbox.replay($1)", [id]);
+    await outbox.pool.query("select outbox.cancel($1)", [id]);
+    expect(await edit(id, { content: "better" })).toBe(true);
+    expect(await dead(id)).toMatchObject({ reason: "cancelled", revision: 1 });
+  });
+
   test("keeps the revision, and attempts that were made", async () => {
     const relayer = await register();
     const id = await insert();

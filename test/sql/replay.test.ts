@@ -20,6 +20,8 @@ async function ended(reason: string, columns: Row = {}): Promise<number> {
   await claim(relayer.id, 1, { gateway: columns.gateway ?? "default" });
   await settle(relayer.id, [{ id, outcome: "rejected", http_status: 400, error: "HTTP 400: no" }]);
   await outbox.pool.query("update outbox.dead_letters set reason = $2 where id = $1", [id, reason]);
+  if (reason !== "rejected")
+    await outbox.pool.query("update outbox.attempts set outcome = 'unknown' where message_id = $1", [id]);
   return id;
 }
 
@@ -61,7 +63,9 @@ describe("replay of a dead letter", () => {
         created_at,
         revision: 0,
       });
-      expect(await attempts(id)).toMatchObject([{ attempt: 1, outcome: "rejected", error: "HTTP 400: no" }]);
+      expect(await attempts(id)).toMatchObject([
+        { attempt: 1, outcome: reason === "rejected" ? "rejected" : "unknown", error: "HTTP 400: no" },
+      ]);
       expect(await audit()).toEqual([
         {
           actor: "ayşe",
