@@ -69,6 +69,15 @@ export const WEATHER: readonly GatewayAnswer[] = [
     shows: ["rejected", "unknown"],
   },
   ...[429, 503].map((code) => status(code, "throttled", 0.02, "slower", { "retry-after": "1" })),
+  {
+    ...status(429, "throttled", 0.02),
+    name: "429 Retry-After, a date",
+    give: () => ({
+      status: 429,
+      body: "slower",
+      headers: { "retry-after": new Date(Date.now() + 1_000).toUTCString() },
+    }),
+  },
   ...[401, 402, 403, 404, 405, 407, 410].map((code) => status(code, "hold", 0.004)),
   ...[301, 302, 307, 308].map((code) => status(code, "hold", 0.004, "", { location: "/elsewhere" })),
 ];

@@ -44,6 +44,8 @@ export interface Facts {
   readonly recoveries: readonly Recovery[];
   readonly shutdowns: readonly Shutdown[];
   readonly processes: readonly RelayerProcess[];
+  /** For how much longer the gateway was to be held when the last fault had ended. */
+  readonly heldForMs: number;
   readonly installation: string;
   readonly maxAttempts: number;
   readonly placesOf: (content: string) => readonly Place[];

@@ -1,25 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Cluster } from "./cluster.ts";
 import type { Blame, FaultLog } from "./fault-log.ts";
-import type { LedgerGateway } from "./gateway-ledger.ts";
-import type { PauseLog } from "./pauses.ts";
-import type { ChaosPostgres } from "./private-postgres.ts";
-import type { RecoveryWatch } from "./recovery-watch.ts";
-import type { ChaosRedis } from "./redis-switch.ts";
 import type { RelayerProcess } from "./relayer-process.ts";
 import type { Seed } from "./seed.ts";
-import type { Shutdowns } from "./shutdowns.ts";
-
-/** What faults are done to, and what they tell. */
-export interface World {
-  readonly cluster: Cluster;
-  readonly postgres: ChaosPostgres;
-  readonly gateway: LedgerGateway;
-  readonly redis: ChaosRedis | undefined;
-  readonly recovery: RecoveryWatch;
-  readonly pauses: PauseLog;
-  readonly shutdowns: Shutdowns;
-}
+import type { World } from "./world.ts";
 
 export interface Fault {
   readonly name: string;

@@ -44,7 +44,7 @@ export function createOrders(seed: Seed, producer: number, keys: string[]): () =
         { value: 2, weight: 3 },
       ]).value,
       delay_ms: seed.chance(0.1) ? seed.between(100, 3_000) : 0,
-      lives_ms: seed.chance(0.12) ? seed.between(800, 3_000) : null,
+      lives_ms: seed.chance(0.15) ? seed.between(200, 2_500) : null,
       dedupe_key: key,
     };
   }

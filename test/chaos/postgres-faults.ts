@@ -1,8 +1,9 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Blame } from "./fault-log.ts";
 import type { Fault } from "./faults.ts";
 import { queryUntilAnswered } from "./persistent-query.ts";
 
-/** Ends the sessions that the condition names, each with the given chance. */
+/** Ends the sessions that the condition names, each with the given chance, again and again. */
 function cut(name: string, weight: number, blame: Blame, which: string): Fault {
   return {
     name,
@@ -10,15 +11,19 @@ function cut(name: string, weight: number, blame: Blame, which: string): Fault {
     blame,
     prepare: ({ postgres }, seed) => {
       const share = seed.pick([0.3, 0.7, 1]);
+      const pauses = Array.from({ length: seed.between(1, 12) }, () => seed.between(10, 100));
       return {
         lastsMs: 0,
         async do() {
-          await queryUntilAnswered(
-            postgres.url,
-            `select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and pid <> pg_backend_pid() and ${which} and random() < $1`,
-            [share],
-          );
+          for (const ms of pauses) {
+            await queryUntilAnswered(
+              postgres.url,
+              `select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid() and ${which} and random() < $1`,
+              [share],
+            );
+            await delay(ms);
+          }
         },
         undo: async () => {},
       };
@@ -49,6 +54,6 @@ export const POSTGRES_FAULTS: readonly Fault[] = [
   },
   cut("sessions cut", 1, "everyone", "application_name like 'outbox-relayer %'"),
   // Claims and settles may lose their answers; that is no reason to post anything twice.
-  cut("queries cut", 1, "no one", "application_name = 'outbox-relay'"),
+  cut("queries cut", 2, "no one", "application_name = 'outbox-relay'"),
   cut("everything cut", 1, "everyone", "true"),
 ];

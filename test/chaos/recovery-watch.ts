@@ -23,6 +23,8 @@ export interface RecoveryWatch {
 
 const LONGEST_MS = 15_000;
 const LOOK_MS = 20;
+/** For what a relayer has logged to be read here. */
+const READ_MS = 300;
 
 export function createRecoveryWatch(url: string): RecoveryWatch {
   const recoveries: Recovery[] = [];
@@ -36,7 +38,7 @@ export function createRecoveryWatch(url: string): RecoveryWatch {
       const { rows } = await client.query<{ claims: number }>({
         name: "claims",
         text: "select count(*)::int as claims from outbox.messages where claimed_by = any ($1::int[])",
-        values: [[...relayer.numbers.keys()]],
+        values: [numbersAt(relayer, from)],
       });
       const now = rows[0]?.claims ?? 0;
       claims = Math.max(claims, now);
@@ -80,4 +82,9 @@ export function createRecoveryWatch(url: string): RecoveryWatch {
       await Promise.all(watching);
     },
   };
+}
+
+/** Not those that it takes when it wakes up. */
+function numbersAt({ numbers }: RelayerProcess, at: number): number[] {
+  return [...numbers].flatMap(([number, registeredAt]) => (registeredAt < at + READ_MS ? [number] : []));
 }

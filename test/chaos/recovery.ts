@@ -41,19 +41,23 @@ export async function measureRecovery({ times, atOnce = 5, say }: RecoveryOption
       RELAY_CONCURRENCY: String(CONCURRENCY),
       RETRY_MAX_ATTEMPTS: "1000",
     };
-    const start = (name: string) => startRelayerProcess({ name, env, logFolder: folder, cleanup });
+    const start = async (name: string) => {
+      const relayer = startRelayerProcess({ name, env, logFolder: folder, cleanup });
+      if (!(await relayer.ready())) throw new Error(`${name} ended: ${relayer.gaveUp()}`);
+      return relayer;
+    };
     // Each can be full at the same time; nobody else then has room for what a victim leaves.
     await queryOnce(
       url,
       "insert into outbox.messages (recipient, content) select '+905551234567', 'n' || n from generate_series(1, $1::int) as n",
       [CONCURRENCY * (atOnce + 1)],
     );
-    await start("rescuer").ready();
+    await start("rescuer");
     const recoveries: number[] = [];
     while (recoveries.length < times) {
       const count = Math.min(atOnce, times - recoveries.length);
-      const victims = Array.from({ length: count }, (_, i) => start(`victim ${recoveries.length + i + 1}`));
-      await Promise.all(victims.map((victim) => victim.ready()));
+      const names = Array.from({ length: count }, (_, i) => `victim ${recoveries.length + i + 1}`);
+      const victims = await Promise.all(names.map(start));
       recoveries.push(...(await Promise.all(victims.map((victim) => kill(url, victim)))));
       say(
         recoveries

@@ -1,9 +1,7 @@
 import type { Berth, Cluster } from "./cluster.ts";
 import type { Fault } from "./faults.ts";
+import { DEAD_AFTER_MS } from "./relayer-settings.ts";
 import type { Seed } from "./seed.ts";
-
-/** What `relay.dead_after` is for the relayers of the chaos: the least that is allowed. */
-export const DEAD_AFTER_MS = 5_000;
 
 /** Mostly one that is at work; one that is still starting is hit as well. */
 function choose(cluster: Cluster, seed: Seed): Berth | undefined {
@@ -78,6 +76,7 @@ export const RELAYER_FAULTS: readonly Fault[] = [
         async undo() {
           process.kill("SIGCONT");
           berth.taken = false;
+          if (process.endedAt() !== undefined) cluster.restart(berth);
         },
       };
     },

@@ -27,11 +27,13 @@ export interface RelayerProcess {
   readonly end: Promise<RelayerEnd>;
   /** Milliseconds since 1970; undefined while it runs. */
   endedAt(): number | undefined;
+  /** Has it said anything yet? Before, node is still loading it, and a signal ends it as it ends any process. */
+  spoke(): boolean;
   /** Its last words, when it ended though nobody had told it to. */
   gaveUp(): string | undefined;
   kill(signal: NodeJS.Signals): void;
-  /** Resolves when it relays; rejects when it ends before. */
-  ready(): Promise<void>;
+  /** Resolves when it relays, or, with false, when it ends before. */
+  ready(): Promise<boolean>;
 }
 
 export interface RelayerProcessOptions {
@@ -62,8 +64,7 @@ export function startRelayerProcess(options: RelayerProcessOptions): RelayerProc
   const forget = cleanup.add(() => child.kill("SIGKILL"));
   const numbers = new Map<number, number>();
   const errors: string[] = [];
-  const ready = Promise.withResolvers<void>();
-  ready.promise.catch(() => {}); // told to whoever asks
+  const ready = Promise.withResolvers<boolean>();
   let said = "";
   const keep = (chunk: Buffer) => {
     said = (said + chunk.toString()).slice(-LAST_WORDS);
@@ -72,7 +73,7 @@ export function startRelayerProcess(options: RelayerProcessOptions): RelayerProc
   child.stderr?.on("data", keep);
   follow(child, join(logFolder, `${name.replaceAll(" ", "-")}.log`), (line) => {
     if (line.msg === "registered as a relayer") numbers.set(Number(line.relayer), Date.now());
-    if (line.msg === "ready") ready.resolve();
+    if (line.msg === "ready") ready.resolve(true);
     if (line.level === "error" || line.level === "fatal") errors.push(errorOf(line));
   });
   let endedAt: number | undefined;
@@ -80,7 +81,7 @@ export function startRelayerProcess(options: RelayerProcessOptions): RelayerProc
   const end = once(child, "close").then(([code, signal]): RelayerEnd => {
     endedAt = Date.now();
     forget();
-    ready.reject(new Error(`${name} ended (${signal ?? code}) before it was ready:\n${said}`));
+    ready.resolve(false);
     return { code, signal };
   });
 
@@ -91,6 +92,7 @@ export function startRelayerProcess(options: RelayerProcessOptions): RelayerProc
     errors,
     end,
     endedAt: () => endedAt,
+    spoke: () => said !== "",
     gaveUp: () => (endedAt !== undefined && !told ? said : undefined),
     kill(signal) {
       told ||= endedAt === undefined && (signal === "SIGKILL" || signal === "SIGTERM");

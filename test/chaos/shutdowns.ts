@@ -1,4 +1,5 @@
 import type { RelayerEnd, RelayerProcess } from "./relayer-process.ts";
+import { GRACE_MS } from "./relayer-settings.ts";
 
 /** How a relayer took a SIGTERM. */
 export interface Shutdown {
@@ -13,8 +14,6 @@ export interface Shutdowns {
   terminate(relayer: RelayerProcess): Promise<void>;
 }
 
-/** What `shutdown.grace` is for the relayers of the chaos: more than an attempt may take. */
-export const GRACE_MS = 2_000;
 /** Beyond the grace, a relayer may take so long for settling and for closing what it has. */
 const DEADLINE_MS = GRACE_MS + 15_000;
 

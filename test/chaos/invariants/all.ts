@@ -6,6 +6,7 @@ import { checkPauses } from "./pauses.ts";
 import { checkPlaces } from "./places.ts";
 import { checkPosts } from "./posts.ts";
 import { checkRecovery } from "./recovery.ts";
+import { checkRelayers } from "./relayers.ts";
 import type { Violation } from "./violation.ts";
 
 const CHECKS = [
@@ -16,6 +17,7 @@ const CHECKS = [
   checkRecovery,
   checkEndings,
   checkDuplicates,
+  checkRelayers,
 ];
 
 export function checkInvariants(facts: Facts): Violation[] {

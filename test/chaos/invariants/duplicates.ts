@@ -2,6 +2,9 @@ import type { Facts, Place } from "../facts.ts";
 import type { Post } from "../gateway-ledger.ts";
 import { type Violation, violation } from "./violation.ts";
 
+/** A clear answer is on record by then, also when a few queries are cut. */
+const RECORDED_MS = 4_000;
+
 /** A message that the gateway took more than once. */
 export function duplicates({ places, postsOf }: Facts): Place[] {
   return places.filter(({ content }) => postsOf(content).filter(({ taken }) => taken).length > 1);
@@ -33,13 +36,19 @@ function mayBeRepeated({ clean, shows }: Post): boolean {
   return !clean || shows.some((outcome) => outcome !== "accepted" && outcome !== "rejected");
 }
 
-/** Of everyone, or of a relayer that made one of the two: the first could not record it, or the second woke up too late. */
+/**
+ * Of everyone, or of a relayer that made one of the two: it could not record the first in time, or it woke up and made the second
+ * too late.
+ */
 function atFault({ faults }: Facts, before: Post, next: Post): boolean {
-  return faults
-    .during(before.at, next.at)
-    .some(
-      ({ blame, relayer }) =>
-        blame === "everyone" ||
-        (blame === "its relayer" && (relayer?.name === before.by || relayer?.name === next.by)),
-    );
+  const hit = (post: Post, from: number, to: number) =>
+    faults
+      .during(from, to)
+      .some(
+        ({ blame, relayer }) =>
+          blame === "everyone" || (blame === "its relayer" && relayer?.name === post.by),
+      );
+  return (
+    hit(before, before.at, Math.min(next.at, before.answeredAt + RECORDED_MS)) || hit(next, next.at, next.at)
+  );
 }

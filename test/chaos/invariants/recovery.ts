@@ -1,6 +1,6 @@
 import type { Facts } from "../facts.ts";
 import type { Recovery } from "../recovery-watch.ts";
-import { DEAD_AFTER_MS } from "../relayer-faults.ts";
+import { DEAD_AFTER_MS } from "../relayer-settings.ts";
 import { type Violation, violation } from "./violation.ts";
 
 /** From when on it can be known that a relayer is gone. */
@@ -13,14 +13,18 @@ const RECONNECT_MS = 1_500;
 export function fairRecoveries({ recoveries, faults, processes }: Facts): Recovery[] {
   return recoveries.filter(({ fault, relayer, from }) => {
     const deadAt = from + DEAD_AFTER[fault];
-    const disturbed = faults.during(deadAt, deadAt + LIMIT_MS, RECONNECT_MS);
+    const inTime = deadAt + LIMIT_MS;
+    const disturbed = faults.during(deadAt, inTime, RECONNECT_MS);
     if (disturbed.some(({ blame }) => blame === "everyone")) return false;
+    // The run was over, and woke it up early.
+    if (fault === "SIGSTOP" && !faults.spans.some((span) => span.relayer === relayer && span.to >= inTime))
+      return false;
     return processes.some(
       (other) =>
         other !== relayer &&
         Math.min(...other.numbers.values()) < deadAt &&
         !disturbed.some((span) => span.relayer === other) &&
-        (other.endedAt() ?? Number.POSITIVE_INFINITY) > deadAt + LIMIT_MS,
+        (other.endedAt() ?? Number.POSITIVE_INFINITY) > inTime,
     );
   });
 }
