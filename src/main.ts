@@ -10,7 +10,7 @@ import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
 import { passwordsIn, withoutPassword } from "./config/passwords.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
-import { DatabaseUnusableError, waitForDatabase } from "./db/wait-for-database.ts";
+import { DatabaseUnusableError, throughOutages } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
 import { createLogger, type Logger } from "./ops/log.ts";
 import { CrontabError, readCrontab } from "./ops/worker.ts";
@@ -134,12 +134,10 @@ async function main(): Promise<void> {
   try {
     const databaseUrl = config.databaseUrl ?? (await startEmbedded());
     if (command === "migrate") {
-      await waitForDatabase({
-        connectionString: databaseUrl,
-        log: (message) => log.warn(message),
-        signal: stopping.signal,
-      });
-      await migrate({ connectionString: databaseUrl, log: (message) => log.info(message) });
+      await throughOutages(
+        { connectionString: databaseUrl, log: (message) => log.warn(message), signal: stopping.signal },
+        () => migrate({ connectionString: databaseUrl, log: (message) => log.info(message) }),
+      );
       log.info("the database is up to date");
       return await shutDown();
     }

@@ -12,7 +12,7 @@ import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { createPool, createWaitingPool } from "./db/pool.ts";
-import { waitForDatabase } from "./db/wait-for-database.ts";
+import { throughOutages } from "./db/wait-for-database.ts";
 import { createDeadlineWheel } from "./gateway/deadline-wheel.ts";
 import { createWebhook } from "./gateway/webhook.ts";
 import type { Logger } from "./ops/log.ts";
@@ -203,20 +203,21 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     );
   }
 
-  await waitForDatabase({ connectionString, log: warn, signal });
-  await migrate({ connectionString, log: (message) => log.info(message) });
-  state.migrated = true;
-  for (const [name, settings] of Object.entries(config.gateways)) {
-    await outbox.configureGateway(name, gatewayColumns(settings));
-  }
-  const { gateways } = await outbox.state();
+  const gateways = await throughOutages({ connectionString, log: warn, signal }, async () => {
+    await migrate({ connectionString, log: (message) => log.info(message) });
+    state.migrated = true;
+    for (const [name, settings] of Object.entries(config.gateways)) {
+      await outbox.configureGateway(name, gatewayColumns(settings));
+    }
+    for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
+    return (await outbox.state()).gateways;
+  });
   const defaultGateway = gateways.find(({ name }) => name === "default") as Gateway;
   if (defaultGateway.url === null) state.fallbackUrl = await options.fallbackGateway?.();
   for (const gateway of gateways) {
     if (urlOf(gateway, state.fallbackUrl) === undefined)
       log.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
   }
-  for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
   signal.throwIfAborted();
 
   await services.start("session", session);
@@ -244,7 +245,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   );
   await services.start("worker", worker);
   // Only now is its queue sure to be there. A replay may have been asked for before, or have lost its job.
-  await outbox.queueReplays();
+  await throughOutages({ connectionString, log: warn, signal }, () => outbox.queueReplays());
   // Stopped first of all: from here on we are not ready.
   await services.start("readiness", {
     stop() {

@@ -1,5 +1,5 @@
 --! Previous: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
---! Hash: sha1:97142aaa65b1f674c2cf21531956d8c3f4ab0892
+--! Hash: sha1:cec80a53592211416e9b085bc3d37e6b313d273c
 --! Message: Circuits, rates, edits and replays
 
 -- -------------------------------------------------------------- gateways
@@ -1008,9 +1008,13 @@ begin
           make_interval(secs => result.retry_after_ms / 1000.0)
         )
       end as next_at
-    from unnest(settle.ids, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.errors, settle.durations_ms, settle.retry_afters_ms)
-      as result (id, outcome, http_status, gateway_message_id, error, duration_ms, retry_after_ms)
-    join outbox.messages on messages.id = result.id
+    from unnest(settle.ids, settle.attempts, settle.outcomes, settle.http_statuses, settle.gateway_message_ids, settle.errors, settle.durations_ms, settle.retry_afters_ms, settle.claimed_ats)
+      as result (id, attempt, outcome, http_status, gateway_message_id, error, duration_ms, retry_after_ms, claimed_at)
+    join outbox.messages
+      on messages.id = result.id
+      -- Beside it there may be a late result of an earlier claim of the same message.
+      and messages.attempts = result.attempt
+      and messages.claimed_at = coalesce(result.claimed_at, messages.claimed_at)
     join outbox.gateways on gateways.name = messages.gateway
     cross join lateral (
       select
@@ -1020,6 +1024,7 @@ begin
         or result.outcome = 'retry' and messages.id = any (settle.moot)
     ) as blameless (is_gateways_fault)
     where messages.id = any (others)
+      and result.outcome <> 'accepted'
   ), recorded as (
     insert into outbox.attempts (
       message_id, attempt, gateway, relayer, outcome, http_status, gateway_message_id, error, duration_ms, ended_at
@@ -1056,20 +1061,18 @@ begin
 
   if sent + cardinality(others) < cardinality(settle.ids) then
     stale := array(
-      select result.id
-      from unnest(settle.ids, settle.outcomes) as result (id, outcome)
-      where case
-        when result.outcome = 'accepted'
-          then not exists (select from outbox.sent where sent.sent_at = settled_at and sent.id = result.id)
-        else result.id <> all (others)
-      end
+      select distinct result.id
+      from unnest(settle.ids) as result (id)
+      where result.id <> all (others)
+        and not exists (select from outbox.sent where sent.sent_at = settled_at and sent.id = result.id)
+      order by result.id
     );
   end if;
 end
 $$;
 
 comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], bigint[], timestamptz) is
-  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of the others come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. held: the gateways that are held by this. as_of null means now.';
+  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of which nothing was recorded come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. held: the gateways that are held by this. as_of null means now.';
 --! EndIncluded functions/settle.sql
 --! Included functions/release.sql
 create or replace function outbox.release(

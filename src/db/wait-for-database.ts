@@ -53,6 +53,25 @@ export async function waitForDatabase({
   }
 }
 
+/**
+ * Does work that an outage may cut off anywhere, and that may be begun again, until it is done.
+ *
+ * @throws what the work throws, unless it is an outage; DatabaseUnusableError as `waitForDatabase` does.
+ */
+export async function throughOutages<T>(options: WaitForDatabaseOptions, work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    await waitForDatabase(options);
+    try {
+      return await work();
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!isOutage(error)) throw error;
+      options.log(`Postgres went away: ${reasonOf(error)}; trying again`);
+    }
+    await pause(FIRST_PAUSE_MS, undefined, { signal: options.signal }).catch(() => {});
+  }
+}
+
 /** Where it is, for people: host:port/database, as node-postgres would connect; never the password. */
 export function describeDatabase(connectionString: string): string {
   const { host, port, database, user } = new Client({ connectionString });

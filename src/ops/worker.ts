@@ -10,6 +10,7 @@ import {
   type WorkerEvents,
 } from "graphile-worker";
 import type { Pool } from "pg";
+import { isOutage } from "../db/outage.ts";
 
 export interface WorkerOptions {
   /** Used for nothing else; ended by stop(). It must wait out an outage: graphile-worker does not. */
@@ -86,7 +87,8 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
     while (!stopping.signal.aborted) {
       try {
         await runner?.promise;
-        if (!stopping.signal.aborted) log("warn", "graphile-worker stopped by itself; starting it again");
+        if (runner !== undefined && !stopping.signal.aborted)
+          log("warn", "graphile-worker stopped by itself; starting it again");
       } catch (error) {
         log(
           "warn",
@@ -113,7 +115,11 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
 
   return {
     async start() {
-      runner = await begin();
+      runner = await begin().catch((error: unknown) => {
+        if (!isOutage(error)) throw error;
+        log("warn", "Postgres went away as graphile-worker started; starting it again");
+        return undefined;
+      });
       void watch();
     },
     id: () => id,

@@ -1,8 +1,14 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { Client } from "pg";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { DatabaseUnusableError, describeDatabase, waitForDatabase } from "../../src/db/wait-for-database.ts";
-import { usePrivatePostgres } from "../support/private-postgres.ts";
+import {
+  DatabaseUnusableError,
+  describeDatabase,
+  throughOutages,
+  waitForDatabase,
+} from "../../src/db/wait-for-database.ts";
+import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
 import { logLines } from "./log-lines.ts";
 
 const postgres = usePrivatePostgres();
@@ -120,5 +126,45 @@ describe("describeDatabase", () => {
       "db.example:6432/app",
     );
     expect(describeDatabase("postgres://me:secret@db.example")).toBe("db.example:5432/me");
+  });
+});
+
+describe("throughOutages", () => {
+  it("begins the work again when an outage cut it off, as often as that takes", async () => {
+    const connectionString = await postgres.createDatabase();
+    const { log, lines } = logLines();
+    let rounds = 0;
+    const done = await throughOutages({ connectionString, log, signal: never }, async () => {
+      rounds += 1;
+      const client = new Client({ connectionString });
+      client.on("error", () => {});
+      await client.connect();
+      try {
+        if (rounds < 3) {
+          await postgres.stop("immediate");
+          void postgres.start();
+        }
+        return (await client.query("select 7 as seven")).rows[0].seven;
+      } finally {
+        void client.end().catch(() => {});
+      }
+    });
+    expect([done, rounds]).toEqual([7, 3]);
+    expect(lines.filter((line) => /^Postgres went away: .*; trying again$/.test(line))).toHaveLength(2);
+    expect(await queryOnce(connectionString, "select 1 as one")).toEqual([{ one: 1 }]);
+  });
+
+  it("throws what is no outage, and what its signal says", async () => {
+    const connectionString = await postgres.createDatabase();
+    const { log } = logLines();
+    const fault = new Error("no outage");
+    const options = { connectionString, log, signal: never };
+    expect(await failure(throughOutages(options, () => Promise.reject(fault)))).toBe(fault);
+    const stopping = new AbortController();
+    const stopped = throughOutages({ ...options, signal: stopping.signal }, async () => {
+      stopping.abort(fault);
+      throw Object.assign(new Error("gone"), { code: "57P01" });
+    });
+    expect(await failure(stopped)).toBe(fault);
   });
 });

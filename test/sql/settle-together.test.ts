@@ -101,6 +101,33 @@ describe("stale and live in one batch", () => {
   });
 });
 
+describe("two claims of one message in one batch, the earlier one's result late", () => {
+  test.each(["accepted", "rejected", "retry", "unknown", "hold"] as const)(
+    "%s: the later one's result alone is recorded",
+    async (outcome) => {
+      const relayer = (await register()).id;
+      const id = (await insertMany(1))[0] as number;
+      const [first] = await claim(relayer);
+      await outbox.value("select outbox.release($1, $2)", [relayer, [id]]);
+      const [second] = await claim(relayer);
+      const shown = [
+        { id, outcome: "rejected" as const, claimed_at: first?.claimed_at ?? "", error: "late" },
+        { id, outcome, claimed_at: second?.claimed_at ?? "", error: "in time" },
+      ];
+      const settled = await settle(relayer, shown);
+      expect(settled).toMatchObject({
+        sent: outcome === "accepted" ? 1 : 0,
+        stale: [],
+        dead: outcome === "rejected" ? [id] : [],
+      });
+      expect(await places(id)).toHaveLength(1);
+      expect(await outbox.attempts(id)).toMatchObject(
+        outcome === "accepted" ? [] : [{ outcome, error: "in time" }],
+      );
+    },
+  );
+});
+
 describe("all or nothing", () => {
   test.each(["sent", "attempts", "dead_letters", "messages", "gateways"])(
     "one row that %s refuses keeps the whole batch back",
