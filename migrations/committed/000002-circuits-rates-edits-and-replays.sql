@@ -1,5 +1,5 @@
 --! Previous: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
---! Hash: sha1:cec80a53592211416e9b085bc3d37e6b313d273c
+--! Hash: sha1:8840c5049b96fff1c8ea980be3f372c870fdb2ec
 --! Message: Circuits, rates, edits and replays
 
 -- -------------------------------------------------------------- gateways
@@ -1083,29 +1083,43 @@ language sql volatile
 -- As in settle(): by id, whatever the statistics say.
 set jit = off
 set enable_seqscan = off
-set enable_bitmapscan = off as $$
-  with released as (
+set enable_bitmapscan = off
+set enable_nestloop = off
+set enable_mergejoin = off as $$
+  with mine as materialized (
+    select messages.id, messages.claimed_at
+    from outbox.messages
+    where messages.id = any (release.ids)
+      and messages.claimed_by is not distinct from release.relayer
+      and release.relayer is not null
+    for update
+  ), released as (
     update outbox.messages
     set
       claimed_by = null,
       claimed_at = null,
       attempts   = messages.attempts - 1
+    from mine
     where messages.id = any (release.ids)
-      and messages.claimed_by is not distinct from release.relayer
-      and release.relayer is not null
-    returning messages.gateway
+      and messages.id = mine.id
+    returning messages.gateway, mine.claimed_at
   ), refunded as (
     -- Their tokens were not used; and a probe that was not sent need not be waited for.
     update outbox.gateways
     set
       tokens     = gateways.tokens + unused.tokens,
       held_until = case
-        when gateways.circuit = 'half_open' and gateways.hold_reason <> 'throttled' then least(gateways.held_until, clock_timestamp())
+        when gateways.circuit = 'half_open' and gateways.hold_reason <> 'throttled' and unused.claimed_at >= gateways.circuit_changed_at
+          then least(gateways.held_until, clock_timestamp())
         else gateways.held_until
       end
     from (
-      select gateway.name, unsent.tokens
-      from (select released.gateway, count(*) as tokens from released group by released.gateway) as unsent
+      select gateway.name, unsent.tokens, unsent.claimed_at
+      from (
+        select released.gateway, count(*) as tokens, max(released.claimed_at) as claimed_at
+        from released
+        group by released.gateway
+      ) as unsent
       cross join lateral (
         select gateways.name
         from outbox.gateways
