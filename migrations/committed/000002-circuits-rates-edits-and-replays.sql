@@ -1,5 +1,5 @@
 --! Previous: sha1:3e46c68f7334cb16e51ff10d98c8c8029a06c54e
---! Hash: sha1:8840c5049b96fff1c8ea980be3f372c870fdb2ec
+--! Hash: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
 --! Message: Circuits, rates, edits and replays
 
 -- -------------------------------------------------------------- gateways
@@ -272,8 +272,8 @@ set lock_timeout = '1s' as $$
 declare
   gone text[];
 begin
-  -- Graphile Worker makes its schema itself, when the first relayer starts.
-  if to_regclass('outbox_worker.jobs') is null then
+  -- Graphile Worker makes its schema itself, step by step, when the first relayer starts. This is about its last step.
+  if to_regprocedure('outbox_worker.add_job(text, json, text, timestamptz, int, text, int, text[], text)') is null then
     return 0;
   end if;
 
@@ -1783,8 +1783,9 @@ language plpgsql volatile as $$
 declare
   queued int;
 begin
-  -- Graphile Worker makes its schema itself, when the first relayer starts; that relayer then queues what is running.
-  if to_regclass('outbox_worker.jobs') is null then
+  -- Graphile Worker makes its schema itself, step by step, when the first relayer starts; that relayer then queues what is
+  -- running.
+  if to_regprocedure('outbox_worker.add_job(text, json, text, timestamptz, int, text, int, text[], text)') is null then
     return 0;
   end if;
 

@@ -110,7 +110,9 @@ export class Attempt implements Dispatcher.DispatchHandler, Expiring {
       oversized,
       cut,
     };
-    this.#end(classifyAnswer(answer, Date.now(), this.#durationMs()), drop);
+    // Which matters to a Retry-After alone.
+    const nowMs = answer.retryAfter === undefined ? 0 : nowByGateway(this.#headers.date);
+    this.#end(classifyAnswer(answer, nowMs, this.#durationMs()), drop);
   }
 
   #end(outcome: Outcome, drop: boolean): void {
@@ -122,6 +124,12 @@ export class Attempt implements Dispatcher.DispatchHandler, Expiring {
   #durationMs(): number {
     return Math.round(performance.now() - this.#startedAt);
   }
+}
+
+/** A date that the gateway names is on its clock, as its Date header is; ours may be hours off. */
+function nowByGateway(date: string | string[] | undefined): number {
+  const now = Date.parse(only(date) ?? "");
+  return Number.isNaN(now) ? Date.now() : now;
 }
 
 function only(header: string | string[] | undefined): string | undefined {

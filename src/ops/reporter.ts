@@ -11,6 +11,8 @@ export interface ReporterOptions {
 }
 
 const SAMPLE = 10;
+/** What claim() raises for a number that was rescued. */
+const TAKEN_FOR_DEAD = "OB002";
 
 /**
  * What happens in the relay, as log lines and metrics: a line for each group of messages that share a fate, none for each
@@ -122,6 +124,13 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
       }
     },
     error(what: string, error: unknown): void {
+      if ((error as { code?: unknown } | null)?.code === TAKEN_FOR_DEAD) {
+        log.warn(
+          { during: what },
+          "this relayer was taken for dead: it claims nothing until it has a new number",
+        );
+        return;
+      }
       if (isOutage(error)) {
         if (!away) log.warn({ during: what, err: error }, "Postgres is away; waiting for it");
         away = true;

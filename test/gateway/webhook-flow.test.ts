@@ -124,3 +124,11 @@ test("the duration is that of the whole attempt", async () => {
   expect(durationMs).toBeGreaterThanOrEqual(59);
   expect(durationMs).toBeLessThan(5_000);
 });
+
+test("a Retry-After that is a date goes by the gateway's own clock, hours off as it may be", async () => {
+  const theirs = (afterMs: number) => new Date(Date.parse("2031-05-01T12:00:00Z") + afterMs).toUTCString();
+  await using gateway = await startHttpGateway({
+    answer: () => ({ status: 429, headers: { date: theirs(0), "retry-after": theirs(7_000) } }),
+  });
+  expect(await attemptsAt(gateway.url).post()).toMatchObject({ kind: "throttled", retryAfterMs: 7_000 });
+});
