@@ -6,6 +6,7 @@ import { createApp } from "./api/app.ts";
 import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
+import { formatDuration } from "./config/duration.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
 import { createListener } from "./db/listener.ts";
 import { migrate } from "./db/migrate.ts";
@@ -43,6 +44,8 @@ export const TASKS = ["relay", "maintain"] as const;
 
 /** The relay loop is taken for stuck when it has not turned for so long. It turns each second, also without Postgres. */
 const STUCK_MS = 60_000;
+/** Cron counts in minutes. */
+const CLOCK_TOLERANCE_MS = 30_000;
 const API_CONNECT_TIMEOUT_MS = 2_000;
 const API_STATEMENT_TIMEOUT_MS = 10_000;
 const RELAY_QUERY_TIMEOUT_MS = 30_000;
@@ -210,7 +213,9 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
       await outbox.configureGateway(name, gatewayColumns(settings));
     }
     for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
-    return (await outbox.state()).gateways;
+    const { gateways: found, clock_ms } = await outbox.state();
+    tellClock(Date.now() - clock_ms, warn);
+    return found;
   });
   const defaultGateway = gateways.find(({ name }) => name === "default") as Gateway;
   if (defaultGateway.url === null) state.fallbackUrl = await options.fallbackGateway?.();
@@ -264,6 +269,15 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
 function urlOf(gateway: Gateway, fallbackUrl: string | undefined): string | undefined {
   return gateway.url ?? (gateway.name === "default" ? fallbackUrl : undefined);
+}
+
+/** Messages go by Postgres' clock alone. Graphile Worker's crontab does not. */
+function tellClock(aheadMs: number, warn: (message: string) => void): void {
+  if (Math.abs(aheadMs) < CLOCK_TOLERANCE_MS) return;
+  const off = `${formatDuration(Math.round(Math.abs(aheadMs) / 1_000) * 1_000)} ${aheadMs > 0 ? "ahead of" : "behind"}`;
+  warn(
+    `this host's clock is ${off} Postgres': the crontab goes by it, and a clock that is ahead keeps the crontab of all relayers from running until the others have caught up; set it right`,
+  );
 }
 
 /** For people: which gateways are left alone now, and why. */

@@ -56,6 +56,8 @@ export interface Gateway {
 export interface State {
   readonly running: boolean;
   readonly installation: string;
+  /** Postgres' clock, in milliseconds since 1970. */
+  readonly clock_ms: number;
   readonly gateways: readonly Gateway[];
 }
 
@@ -181,6 +183,7 @@ export function createOutbox(pool: Pool): Outbox {
           select
             scheduler.running,
             scheduler.installation,
+            (extract(epoch from clock_timestamp()) * 1000)::bigint as clock_ms,
             (
               select json_agg(json_build_object(
                 'name', gateways.name,

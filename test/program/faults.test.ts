@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { createServer } from "node:http";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import { expect, it, onTestFinished } from "vitest";
 import { startHttpGateway } from "../support/http-gateway.ts";
 import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
@@ -203,4 +204,26 @@ it("never prints a secret, whatever goes wrong", async () => {
   ]) {
     expect(program.output + other.output + refused.output).not.toContain(secret);
   }
+});
+
+it.each([
+  ["7200000", /^this host's clock is 2h ahead of Postgres': /],
+  ["-7200000", /^this host's clock is 2h behind Postgres': /],
+])("tells a clock that is wrong by %s ms, and relays all the same", async (CLOCK_SHIFT_MS, told) => {
+  await using gateway = await startHttpGateway();
+  const url = await postgres.createDatabase();
+  const shifted = pathToFileURL(path.resolve(import.meta.dirname, "../chaos/shifted-clock.ts"));
+  const env = {
+    DATABASE_URL: url,
+    WEBHOOK_URL: gateway.url,
+    NODE_OPTIONS: `--import ${shifted}`,
+    CLOCK_SHIFT_MS,
+  };
+  const program = startProgram({ env });
+  expect((await program.logged(/^this host's clock/)).msg).toMatch(told);
+  await program.ready();
+  await queryOnce(url, "insert into outbox.messages (recipient, content) values ('+905551234567', 'hi')");
+  await gateway.received(1);
+  program.kill("SIGTERM");
+  expect((await program.end).code).toBe(0);
 });
