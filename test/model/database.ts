@@ -47,7 +47,7 @@ export async function reset(session: pg.Client, policies: Readonly<Record<string
     ...SAME_FOR_ALL,
     ...policy,
     name,
-    dedupe_window: name === FORGETFUL ? "1 day" : "infinity",
+    dedupe_window: name === FORGETFUL ? "1 day" : "36500 days",
   }));
   await session.query(`
     delete from outbox.messages; delete from outbox.sent; delete from outbox.dead_letters;
