@@ -161,6 +161,8 @@ describe("createWaitingPool", () => {
     const error = await cut;
     expect(error.code).toBe("57P03");
     expect((error.cause as { code?: string }).code).toBe("57P01");
+    // The error comes before the end of its connection, which until then could be given to the next query.
+    await eventually(() => pool.totalCount).toBe(0);
     expect((await failure(pool.query("selekt"))).code).toBe("42601");
     const client = await pool.connect();
     expect((await failure(client.query("selekt"))).code).toBe("42601");
