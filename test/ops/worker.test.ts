@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { createWaitingPool } from "../../src/db/pool.ts";
 import { createWorker, readCrontab, type Worker } from "../../src/ops/worker.ts";
 import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
@@ -7,7 +7,8 @@ const postgres = usePrivatePostgres();
 let connectionString: string;
 let worker: Worker | undefined;
 
-beforeAll(async () => {
+// Its own each time: a job whose end a stop has cut off is freed by a rescue, and there is none here.
+beforeEach(async () => {
   connectionString = await postgres.createDatabase();
 });
 afterEach(() => worker?.stop());
