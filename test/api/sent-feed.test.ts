@@ -35,8 +35,8 @@ test("who follows next_cursor sees each message once, in order, while 4 relayers
   for (let n = 0; seen.length < MESSAGES; n++) {
     const query: string = cursor === null ? "" : `&cursor=${cursor}`;
     const answer = await fetch(`${relayers[n % RELAYERS]?.api}/messages/sent?order=asc&limit=100${query}`);
-    expect(answer.status).toBe(200);
     const page = (await answer.json()) as Page;
+    expect(answer.status, JSON.stringify(page)).toBe(200);
     seen.push(...page.messages);
     cursor = page.next_cursor;
   }
