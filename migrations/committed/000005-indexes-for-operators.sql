@@ -1,5 +1,5 @@
---! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
---! Hash: sha1:e01318b18be938d3a8f8947d5d10a943038bf2b1
+--! Previous: sha1:2a98870bb6182aafede042a0240f38b8d47f8ae9
+--! Hash: sha1:bd0af0f601bc3c10c3ec661b07ca47fb77702b9e
 --! Message: Indexes for operators
 
 -- ---------------------------------------------------------- dead letters

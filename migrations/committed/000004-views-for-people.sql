@@ -1,5 +1,5 @@
---! Previous: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
---! Hash: sha1:3f91a0375aa0938057190ab6e1ebd6c453765015
+--! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
+--! Hash: sha1:2a98870bb6182aafede042a0240f38b8d47f8ae9
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -497,6 +497,68 @@ comment on column outbox.gateway_status.max_attempts is 'Attempts before a messa
 comment on column outbox.gateway_status.sent_last_minute is 'Messages it took within the last minute.';
 comment on column outbox.gateway_status.failures_last_minute is 'Attempts within the last minute that it did not accept; see failures.';
 --! EndIncluded views/gateway_status.sql
+--! Included views/all_messages.sql
+create or replace view outbox.all_messages as
+select
+  messages.id,
+  case when messages.claimed_by is null then 'pending' else 'sending' end as status,
+  messages.gateway, messages.priority, messages.recipient, messages.content, messages.metadata, messages.dedupe_key,
+  messages.attempts, messages.available_at, messages.expires_at, messages.claimed_by, messages.claimed_at,
+  messages.last_error, messages.traceparent, messages.created_at,
+  null::timestamptz as sent_at, null::text as gateway_message_id, null::int as duration_ms,
+  null::timestamptz as died_at, null::text as reason, null::int as http_status, null::text as error,
+  messages.revision
+from outbox.messages
+union all
+select
+  sent.id,
+  'sent',
+  sent.gateway, sent.priority, sent.recipient, sent.content, sent.metadata, sent.dedupe_key,
+  sent.attempts, sent.available_at, sent.expires_at, sent.claimed_by, sent.claimed_at,
+  sent.last_error, sent.traceparent, sent.created_at,
+  sent.sent_at, sent.gateway_message_id, sent.duration_ms,
+  null, null, null, null,
+  sent.revision
+from outbox.sent
+union all
+select
+  dead_letters.id,
+  case when dead_letters.reason in ('expired', 'cancelled') then dead_letters.reason::text else 'failed' end,
+  dead_letters.gateway, dead_letters.priority, dead_letters.recipient, dead_letters.content, dead_letters.metadata, dead_letters.dedupe_key,
+  dead_letters.attempts, dead_letters.available_at, dead_letters.expires_at, dead_letters.claimed_by, dead_letters.claimed_at,
+  dead_letters.last_error, dead_letters.traceparent, dead_letters.created_at,
+  null, null, null,
+  dead_letters.died_at, dead_letters.reason::text, dead_letters.http_status, dead_letters.error,
+  dead_letters.revision
+from outbox.dead_letters;
+
+comment on view outbox.all_messages is
+  'Every message, wherever it stands. status: pending (waits), sending (claimed), sent, failed (rejected, exhausted, unknown_outcome), expired, cancelled. Ask by id; a question about many goes faster to the table itself.';
+comment on column outbox.all_messages.id is 'The message''s id.';
+comment on column outbox.all_messages.status is 'pending, sending, sent, failed, expired or cancelled.';
+comment on column outbox.all_messages.gateway is 'Its gateway.';
+comment on column outbox.all_messages.priority is '0, 1 or 2.';
+comment on column outbox.all_messages.recipient is 'E.164.';
+comment on column outbox.all_messages.content is 'The text.';
+comment on column outbox.all_messages.metadata is 'The producer''s.';
+comment on column outbox.all_messages.dedupe_key is 'The producer''s.';
+comment on column outbox.all_messages.attempts is 'Tries begun.';
+comment on column outbox.all_messages.available_at is 'Due since, or due at.';
+comment on column outbox.all_messages.expires_at is 'Never sent after.';
+comment on column outbox.all_messages.claimed_by is 'The relayer that has or had it.';
+comment on column outbox.all_messages.claimed_at is 'Since when.';
+comment on column outbox.all_messages.last_error is 'What the last failed attempt showed.';
+comment on column outbox.all_messages.traceparent is 'W3C trace context.';
+comment on column outbox.all_messages.created_at is 'When it was inserted.';
+comment on column outbox.all_messages.sent_at is 'When it was recorded as sent.';
+comment on column outbox.all_messages.gateway_message_id is 'The id the gateway gave it.';
+comment on column outbox.all_messages.duration_ms is 'How long the successful attempt took.';
+comment on column outbox.all_messages.died_at is 'When it ended unsent.';
+comment on column outbox.all_messages.reason is 'Why it ended unsent; see outbox.dead_reason.';
+comment on column outbox.all_messages.http_status is 'The gateway''s last status, if it ended unsent.';
+comment on column outbox.all_messages.error is 'The same for a person.';
+comment on column outbox.all_messages.revision is 'Part of its Idempotency-Key where it is above 0.';
+--! EndIncluded views/all_messages.sql
 --! Included views/throughput.sql
 create or replace view outbox.throughput as
 select
