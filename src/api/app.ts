@@ -18,10 +18,12 @@ import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
 import { addGateways } from "./routes/gateways.ts";
 import { addOperations } from "./routes/operations.ts";
+import { addRelayers } from "./routes/relayers.ts";
 import { addReplayDeadLetters } from "./routes/replay-dead-letters.ts";
 import { addReplays } from "./routes/replays.ts";
 import { addScheduler } from "./routes/scheduler.ts";
 import { addSentMessages } from "./routes/sent-messages.ts";
+import { addStats } from "./routes/stats.ts";
 import { addSwaggerUi } from "./swagger-ui.ts";
 
 const KIB = 1_024;
@@ -82,6 +84,8 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addReplays(app, dependencies, access, cursors);
   addScheduler(app, dependencies, access);
   addGateways(app, dependencies, access);
+  addStats(app, dependencies, access);
+  addRelayers(app, dependencies, access);
   addAudit(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);

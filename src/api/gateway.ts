@@ -1,9 +1,8 @@
 import { z } from "@hono/zod-openapi";
 import type { Query } from "./connection.ts";
 import { time } from "./message.ts";
+import { milliseconds, msColumn } from "./milliseconds.ts";
 import { maskNumbersIn } from "./pii.ts";
-
-const milliseconds = (description: string) => z.int().openapi({ description });
 
 /** A row of outbox.gateway_status, with what is set for it in outbox.gateways. */
 export const Gateway = z
@@ -114,21 +113,18 @@ export const GATEWAY_EXAMPLE: Gateway = {
   dedupe_window_ms: 86_400_000,
 };
 
-const ms = (column: string, of = "gateways") =>
-  `(extract(epoch from ${of}.${column}) * 1000)::bigint as ${column}_ms`;
-
 // A hold of a person's own making may be for ever, which JSON cannot say.
 const SELECT = `
     select
       gateways.name, status.state, gateways.paused,
       case when isfinite(status.held_until) then status.held_until end as held_until,
       status.hold_reason, status.hold_detail, status.circuit, status.circuit_changed_at, status.run_of_failures,
-      status.due, status.scheduled, status.in_flight, ${ms("oldest_due_age", "status")}, status.tokens,
+      status.due, status.scheduled, status.in_flight, ${msColumn("status.oldest_due_age")}, status.tokens,
       split_part(gateways.url, '?', 1) as url,
-      gateways.concurrency, ${ms("timeout")}, gateways.max_attempts, ${ms("base_delay")}, ${ms("max_delay")}, gateways.jitter,
-      gateways.rate_per_second, gateways.burst, ${ms("hold_for")}, gateways.on_unknown,
-      gateways.circuit_failures, gateways.circuit_ratio, ${ms("circuit_window")}, ${ms("circuit_pause")},
-      ${ms("circuit_max_pause")}, gateways.circuit_probes, gateways.weights, gateways.keep_attempts, ${ms("dedupe_window")}
+      gateways.concurrency, ${msColumn("gateways.timeout")}, gateways.max_attempts, ${msColumn("gateways.base_delay")}, ${msColumn("gateways.max_delay")}, gateways.jitter,
+      gateways.rate_per_second, gateways.burst, ${msColumn("gateways.hold_for")}, gateways.on_unknown,
+      gateways.circuit_failures, gateways.circuit_ratio, ${msColumn("gateways.circuit_window")}, ${msColumn("gateways.circuit_pause")},
+      ${msColumn("gateways.circuit_max_pause")}, gateways.circuit_probes, gateways.weights, gateways.keep_attempts, ${msColumn("gateways.dedupe_window")}
     from outbox.gateway_status as status
     join outbox.gateways on gateways.name = status.gateway`;
 
