@@ -250,3 +250,18 @@ describe("gateway_status", () => {
     expect(await status("default")).toMatchObject({ state: "hold", paused: false });
   });
 });
+
+test("a role that may select from the views needs no right to the tables behind them", async () => {
+  await insertMany(2);
+  const relayer = await register();
+  await claim(relayer.id, 1);
+  const reader = await outbox.session();
+  const views = await rows("select viewname as name from pg_views where schemaname = 'outbox'");
+  await reader.query("begin; create role only_views; grant usage on schema outbox to only_views");
+  for (const { name } of views) await reader.query(`grant select on outbox.${name} to only_views`);
+  await reader.query("set local role only_views");
+  for (const { name } of views) await reader.query(`select * from outbox.${name}`);
+  expect(await rows("select in_flight from outbox.health", [], reader)).toEqual([{ in_flight: 1 }]);
+  await expect(reader.query("select from outbox.messages")).rejects.toThrow("permission denied");
+  await reader.query("rollback");
+});
