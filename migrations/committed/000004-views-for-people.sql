@@ -1,5 +1,5 @@
 --! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
---! Hash: sha1:2a98870bb6182aafede042a0240f38b8d47f8ae9
+--! Hash: sha1:60254fcc27719316501140c2a6dd1851a8cf270c
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -61,38 +61,26 @@ comment on function outbox.lock_key(text) is
 --! EndIncluded functions/lock_key.sql
 --! Included functions/tally.sql
 create or replace function outbox.tally(
-  since               timestamptz,
-  until               timestamptz,
-  out gateway         text,
-  out sent            bigint,
-  out dead            bigint,
-  out rejected        bigint,
-  out retry           bigint,
-  out throttled       bigint,
-  out unknown         bigint,
-  out hold            bigint,
-  out duration_p50_ms int,
-  out duration_p95_ms int,
-  out duration_p99_ms int,
-  out latency_p50_ms  bigint,
-  out latency_p95_ms  bigint,
-  out latency_p99_ms  bigint
+  since         timestamptz,
+  until         timestamptz,
+  out gateway   text,
+  out sent      bigint,
+  out dead      bigint,
+  out rejected  bigint,
+  out retry     bigint,
+  out throttled bigint,
+  out unknown   bigint,
+  out hold      bigint
 ) returns setof record
 -- As its owner, so that whoever may see the figures need not be allowed to read what was sent.
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
--- By time, whatever the statistics say: soon after midnight (UTC) a partition has little more than the last hour, and the
--- planner would rather read all of it.
+-- By time, whatever the statistics say: soon after midnight (UTC) a partition has little more than the last minutes, and the
+-- planner would rather read all of it, also when it is no longer so.
 set jit = off
 set enable_seqscan = off as $$
-  with accepted as (
-    select
-      sent.gateway,
-      count(*) as sent,
-      percentile_disc('{0.5,0.95,0.99}'::float8[]) within group (order by sent.duration_ms) as duration_ms,
-      percentile_disc('{0.5,0.95,0.99}'::float8[]) within group (
-        order by round(1000 * extract(epoch from sent.sent_at - greatest(sent.created_at, sent.available_at)))::bigint
-      ) as latency_ms
+  with counted as (
+    select sent.gateway, count(*) as sent
     from outbox.sent
     where sent.sent_at >= tally.since
       and sent.sent_at < tally.until
@@ -117,7 +105,7 @@ set enable_seqscan = off as $$
       and dead_letters.died_at < tally.until
     group by grouping sets ((dead_letters.gateway), ())
   ), seen as (
-    select accepted.gateway from accepted
+    select counted.gateway from counted
     union
     select failed.gateway from failed
     union
@@ -125,28 +113,72 @@ set enable_seqscan = off as $$
   )
   select
     seen.gateway,
-    coalesce(accepted.sent, 0),
+    coalesce(counted.sent, 0),
     coalesce(ended.dead, 0),
     coalesce(failed.rejected, 0),
     coalesce(failed.retry, 0),
     coalesce(failed.throttled, 0),
     coalesce(failed.unknown, 0),
-    coalesce(failed.hold, 0),
-    accepted.duration_ms[1],
-    accepted.duration_ms[2],
-    accepted.duration_ms[3],
-    accepted.latency_ms[1],
-    accepted.latency_ms[2],
-    accepted.latency_ms[3]
+    coalesce(failed.hold, 0)
   from seen
-  left join accepted on accepted.gateway is not distinct from seen.gateway
+  left join counted on counted.gateway is not distinct from seen.gateway
   left join failed on failed.gateway is not distinct from seen.gateway
   left join ended on ended.gateway is not distinct from seen.gateway;
 $$;
 
 comment on function outbox.tally(timestamptz, timestamptz) is
-  'What came of the messages from a time up to, and without, another: one row for all gateways together (gateway null, always there), and one for each that had any. The columns are those of outbox.throughput. It reads every row of that time, so ask for minutes rather than days.';
+  'How many messages were sent, failed in which way and died, from a time up to, and without, another: one row for all gateways together (gateway null, always there), and one for each that had any. See the columns of outbox.throughput. It reads every row of that time, so ask for minutes rather than days.';
 --! EndIncluded functions/tally.sql
+--! Included functions/tally_minute.sql
+create or replace function outbox.tally_minute(
+  minute              timestamptz,
+  out gateway         text,
+  out sent            bigint,
+  out dead            bigint,
+  out rejected        bigint,
+  out retry           bigint,
+  out throttled       bigint,
+  out unknown         bigint,
+  out hold            bigint,
+  out duration_p50_ms int,
+  out duration_p95_ms int,
+  out duration_p99_ms int,
+  out latency_p50_ms  bigint,
+  out latency_p95_ms  bigint,
+  out latency_p99_ms  bigint
+) returns setof record
+-- All of this as in tally().
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+set enable_seqscan = off as $$
+  with taken as (
+    select
+      sent.gateway,
+      percentile_disc('{0.5,0.95,0.99}'::float8[]) within group (order by sent.duration_ms) as duration_ms,
+      percentile_disc('{0.5,0.95,0.99}'::float8[]) within group (
+        order by round(1000 * extract(epoch from sent.sent_at - greatest(sent.created_at, sent.available_at)))::bigint
+      ) as latency_ms
+    from outbox.sent
+    where sent.sent_at >= tally_minute.minute
+      and sent.sent_at < tally_minute.minute + interval '1 minute'
+    group by grouping sets ((sent.gateway), ())
+  )
+  select
+    tally.*,
+    taken.duration_ms[1],
+    taken.duration_ms[2],
+    taken.duration_ms[3],
+    taken.latency_ms[1],
+    taken.latency_ms[2],
+    taken.latency_ms[3]
+  from outbox.tally(tally_minute.minute, tally_minute.minute + interval '1 minute') as tally
+  left join taken on taken.gateway is not distinct from tally.gateway;
+$$;
+
+comment on function outbox.tally_minute(timestamptz) is
+  'What outbox.tally() counts for the minute that begins then, and how long it took: the columns of outbox.minutes.';
+--! EndIncluded functions/tally_minute.sql
 --! Included functions/close_minutes.sql
 create or replace function outbox.close_minutes(
   as_of timestamptz default clock_timestamp()
@@ -204,7 +236,7 @@ begin
 
   insert into outbox.minutes
   select closing, tally.*
-  from outbox.tally(closing, closing + interval '1 minute') as tally;
+  from outbox.tally_minute(closing) as tally;
 
   return 1 + extract(epoch from closing - open_from) / 60;
 end
@@ -280,7 +312,7 @@ create or replace view outbox.snapshots as
 select
   held.kind,
   held.pid,
-  date_trunc('milliseconds', greatest(clock_timestamp() - held.since, '0')) as age,
+  date_trunc('milliseconds', clock_timestamp() - held.since) as age,
   held.transactions_behind,
   held.has_written,
   held.holder
@@ -359,28 +391,14 @@ select
   waiting.scheduled,
   waiting.in_flight,
   waiting.oldest_due_age,
-  -- Up to now, so that a planner without statistics takes it for little, and goes by the index.
-  (
-    select count(*)
-    from outbox.sent
-    where sent.sent_at > now() - interval '1 minute' and sent.sent_at <= now()
-  ) as sent_last_minute,
-  (
-    select count(*)
-    from outbox.dead_letters
-    where dead_letters.died_at > now() - interval '1 minute' and dead_letters.died_at <= now()
-  ) as dead_last_minute,
+  lately.sent as sent_last_minute,
+  lately.dead as dead_last_minute,
   (
     select coalesce(array_agg(gateways.name order by gateways.name), '{}')
     from outbox.gateways
     where gateways.paused or gateways.held_until > now() or gateways.circuit <> 'closed'
   ) as stopped_gateways,
-  (
-    select count(*)
-    from outbox.attempts
-    where attempts.outcome <> 'accepted'
-      and attempts.ended_at > now() - interval '1 minute' and attempts.ended_at <= now()
-  ) as failures_last_minute,
+  lately.rejected + lately.retry + lately.throttled + lately.unknown + lately.hold as failures_last_minute,
   oldest.age as oldest_snapshot_age,
   oldest.holder as oldest_snapshot_holder
 from outbox.scheduler
@@ -392,6 +410,7 @@ cross join (
     max(backlog.oldest_due_age) as oldest_due_age
   from outbox.backlog
 ) as waiting
+left join outbox.tally(now() - interval '1 minute', 'infinity') as lately on lately.gateway is null
 left join (
   select snapshots.age, snapshots.holder
   from outbox.snapshots
@@ -444,7 +463,7 @@ select
   gateways.concurrency,
   gateways.max_attempts,
   coalesce(lately.sent, 0) as sent_last_minute,
-  coalesce(lately.failures, 0) as failures_last_minute
+  coalesce(lately.rejected + lately.retry + lately.throttled + lately.unknown + lately.hold, 0) as failures_last_minute
 from outbox.gateways
 left join (
   select
@@ -456,23 +475,7 @@ left join (
   from outbox.backlog
   group by backlog.gateway
 ) as waiting on waiting.gateway = gateways.name
-left join (
-  select done.gateway, sum(done.sent)::bigint as sent, sum(done.failures)::bigint as failures
-  from (
-    -- Up to now, as in health.
-    select sent.gateway, count(*) as sent, 0 as failures
-    from outbox.sent
-    where sent.sent_at > now() - interval '1 minute' and sent.sent_at <= now()
-    group by sent.gateway
-    union all
-    select attempts.gateway, 0, count(*)
-    from outbox.attempts
-    where attempts.outcome <> 'accepted'
-      and attempts.ended_at > now() - interval '1 minute' and attempts.ended_at <= now()
-    group by attempts.gateway
-  ) as done
-  group by done.gateway
-) as lately on lately.gateway = gateways.name
+left join outbox.tally(now() - interval '1 minute', 'infinity') as lately on lately.gateway = gateways.name
 order by gateways.name;
 
 comment on view outbox.gateway_status is 'Each gateway: is it relayed to, if not why and until when, what waits for it, and how it does. outbox.resume(gateway) ends a pause and a hold.';
@@ -533,7 +536,7 @@ select
 from outbox.dead_letters;
 
 comment on view outbox.all_messages is
-  'Every message, wherever it stands. status: pending (waits), sending (claimed), sent, failed (rejected, exhausted, unknown_outcome), expired, cancelled. Ask by id; a question about many goes faster to the table itself.';
+  'Every message, wherever it stands. status: pending (waits), sending (claimed), sent, failed (rejected, exhausted, unknown_outcome), expired, cancelled. Ask by id, by sent_at, by died_at, or for a status other than sent: then it reads no history. Any other question goes faster to the table itself.';
 comment on column outbox.all_messages.id is 'The message''s id.';
 comment on column outbox.all_messages.status is 'pending, sending, sent, failed, expired or cancelled.';
 comment on column outbox.all_messages.gateway is 'Its gateway.';
@@ -592,7 +595,7 @@ from (
     date_trunc('minute', now()),
     interval '1 minute'
   ) as still_open (minute)
-  cross join lateral outbox.tally(still_open.minute, still_open.minute + interval '1 minute') as tally
+  cross join lateral outbox.tally_minute(still_open.minute) as tally
 ) as one
 order by one.minute desc, one.gateway nulls first;
 
@@ -627,14 +630,14 @@ with failed as materialized (
     attempts.ended_at
   from outbox.attempts
   where attempts.outcome <> 'accepted'
-    -- Up to now, as in health.
+    -- Up to now, so that a planner without statistics takes it for little, and goes by the index.
     and attempts.ended_at > now() - interval '1 hour' and attempts.ended_at <= now()
 ), fault as (
   -- Times, and words of six characters or more with a digit among them (ids, numbers), are of one failure, not of the fault.
   -- Each text once, for this is dear.
   select
     said.error as said,
-    left(regexp_replace(said.error, '\m(?:\d{4}-\d\d-\d\d[T ][\d:.]+|(?=[\w-]*\d)[\w-]{6,})', '…', 'g'), 200) as error
+    left(regexp_replace(said.error, '\m(?:\d{4}-\d\d-\d\d[T ][\d:.]+Z?|(?=[\w-]*\d)[\w-]{6,})', '…', 'g'), 200) as error
   from (select distinct failed.error from failed) as said
 )
 select

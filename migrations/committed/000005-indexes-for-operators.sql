@@ -1,5 +1,5 @@
---! Previous: sha1:2a98870bb6182aafede042a0240f38b8d47f8ae9
---! Hash: sha1:bd0af0f601bc3c10c3ec661b07ca47fb77702b9e
+--! Previous: sha1:60254fcc27719316501140c2a6dd1851a8cf270c
+--! Hash: sha1:6ab6fb468453e90a7b85067b1bf563f9ced17c0a
 --! Message: Indexes for operators
 
 -- ---------------------------------------------------------- dead letters
