@@ -114,7 +114,7 @@ export const GATEWAY_EXAMPLE: Gateway = {
 };
 
 // A hold of a person's own making may be for ever, which JSON cannot say.
-const SELECT = `
+export const SELECT_GATEWAYS = `
     select
       gateways.name, status.state, gateways.paused,
       case when isfinite(status.held_until) then status.held_until end as held_until,
@@ -129,11 +129,11 @@ const SELECT = `
     join outbox.gateways on gateways.name = status.gateway`;
 
 export function readGateways(query: Query): Promise<Gateway[]> {
-  return query<Gateway>(`${SELECT} order by gateways.name`, []);
+  return query<Gateway>(`${SELECT_GATEWAYS} order by gateways.name`, []);
 }
 
 export async function readGateway(query: Query, name: string): Promise<Gateway | undefined> {
-  const [gateway] = await query<Gateway>(`${SELECT} where gateways.name = $1`, [name]);
+  const [gateway] = await query<Gateway>(`${SELECT_GATEWAYS} where gateways.name = $1`, [name]);
   return gateway;
 }
 

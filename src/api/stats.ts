@@ -61,7 +61,7 @@ const HEALTH = `
       failures_last_minute as failed_last_minute, dead_last_minute
     from outbox.health`;
 
-// Of the view only what costs nothing: what it counts of the last minute would be counted for each look.
+// All but what the view counts of the last minute, and counts for those only who ask for it.
 export const GATEWAYS = `
     select gateway as name, due, scheduled, in_flight, ${msColumn("oldest_due_age")}
     from outbox.gateway_status

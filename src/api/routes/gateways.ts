@@ -94,7 +94,8 @@ export function addGateways(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies,
     app.openapi(route, async (c) => {
       const { name } = c.req.valid("param");
       const gateway = await inTransaction(pool, async (query) => {
-        if ((await readGateway(query, name)) === undefined) return undefined;
+        const there = await query("select from outbox.gateways where name = $1", [name]);
+        if (there.length === 0) return undefined;
         await query(sql, [name, c.get("caller").name]);
         return readGateway(query, name);
       });
