@@ -109,6 +109,8 @@ describe("a function", () => {
       "s gateway_must_exist",
       "s is_own_fault",
       "s replay_candidates",
+      "s tally",
+      "s tally_minute",
     ]);
   });
 
@@ -139,6 +141,7 @@ describe("a function", () => {
       "toggle()",
       "rescue()",
       "maintain()",
+      "close_minutes()",
       "sent_horizon()",
       "next_due('default')",
       `cancel(${id})`,
@@ -148,7 +151,8 @@ describe("a function", () => {
       "replay_where(dry_run => false)",
     ])
       await session.query(`select outbox.${call}`);
-    await session.query("select * from outbox.health, outbox.backlog");
+    for (const view of await names("select viewname as name from pg_views where schemaname = 'outbox'"))
+      await session.query(`select * from outbox.${view}`);
   });
 });
 

@@ -1,41 +1,10 @@
 import type pg from "pg";
 import { beforeEach, describe, expect, test } from "vitest";
 import { type Claimed, type Shown, useOutbox } from "./outbox-under-test.ts";
+import { explained, nodes, type Plan } from "./plans.ts";
 
 const outbox = useOutbox();
 const { claim, register, settle } = outbox;
-
-interface Plan {
-  readonly "Node Type": string;
-  readonly "Relation Name"?: string;
-  readonly "Index Name"?: string;
-  readonly "Actual Rows"?: number;
-  readonly "Actual Loops"?: number;
-  readonly "Rows Removed by Filter"?: number;
-  readonly "Rows Removed by Join Filter"?: number;
-  readonly Plans?: readonly Plan[];
-}
-
-/** A session that keeps the plan of every statement it runs, those inside functions included, as they were executed. */
-async function explained(): Promise<{ client: pg.Client; plans: Plan[] }> {
-  const client = await outbox.session();
-  const plans: Plan[] = [];
-  client.on("notice", ({ message = "" }) => {
-    const json = /^duration: .*? plan:\n(?<plan>\{.*\})$/s.exec(message)?.groups?.plan;
-    if (json !== undefined) plans.push((JSON.parse(json) as { Plan: Plan }).Plan);
-  });
-  await client.query(`
-    load 'auto_explain';
-    set auto_explain.log_min_duration = 0;
-    set auto_explain.log_nested_statements = on;
-    set auto_explain.log_analyze = on;
-    set auto_explain.log_timing = off;
-    set auto_explain.log_format = json;
-    set client_min_messages = log`);
-  return { client, plans };
-}
-
-const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
 
 /** How the messages were reached: the index, or the kind of scan without one. */
 function paths(plans: readonly Plan[]): Set<string> {
@@ -99,7 +68,7 @@ describe.each([
   // As autovacuum is off here, the statistics stay those of the last ANALYZE.
   beforeEach(async () => {
     relayer = (await register()).id;
-    ({ client, plans } = await explained());
+    ({ client, plans } = await explained(outbox));
     if (statistics === "a tiny table") await insertMany(FEW);
     await outbox.pool.query("vacuum analyze outbox.messages");
     if (!statistics.startsWith("a full")) await warmUp(client, relayer);
@@ -165,7 +134,7 @@ describe.each([
 });
 
 test("the scan that these tests look for is one that they see", async () => {
-  const { client, plans } = await explained();
+  const { client, plans } = await explained(outbox);
   await insertMany(FEW);
   await client.query("do $$begin perform from outbox.messages; end$$");
   expect([...paths(plans)]).toEqual(["Seq Scan"]);
