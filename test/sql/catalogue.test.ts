@@ -103,12 +103,29 @@ describe("a function", () => {
       ),
     ).toEqual([
       "i bucket_size",
+      "i in_words",
       "i lock_key",
       "i settle_lock",
       "s changes",
+      // All that explain() says is of one snapshot.
+      "s discreet",
+      "s explain",
+      "s explain_dead",
+      "s explain_missing",
+      "s explain_replay",
+      "s explain_sending",
+      "s explain_sent",
+      "s explain_waiting",
       "s gateway_must_exist",
+      "s gateway_obstacles",
       "s is_own_fault",
+      "s lingering_session",
+      "s message_obstacles",
+      "s message_timeline",
+      "s queue_ahead",
       "s replay_candidates",
+      "s replays_of",
+      "s utc",
     ]);
   });
 
@@ -146,6 +163,8 @@ describe("a function", () => {
       `replay(${id})`,
       `cancel(${id})`,
       "replay_where(dry_run => false)",
+      `explain(${id})`,
+      `message_timeline(${id})`,
     ])
       await session.query(`select outbox.${call}`);
     await session.query("select * from outbox.health, outbox.backlog");
