@@ -1,5 +1,5 @@
 --! Previous: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
---! Hash: sha1:b5826707b029a28d01ce4a3f16f1826220d38332
+--! Hash: sha1:653c1d9945b6324434f4bf156d3ea60c054f11ea
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit
@@ -453,7 +453,7 @@ language sql stable as $$
 $$;
 
 comment on function outbox.replays_of(outbox.all_messages) is
-  'Part of explain(): the replays of many, among the last 100, that had to do with a message (it). took: brought it back, as far as can be inferred, for they record no ids. Of a dead letter: passed (looked at it and left it), will take (in its turn, if nothing keeps it), missed (ended before its turn).';
+  'Part of explain(): the replays of many (replay: its number), among the last 100, that had to do with a message (it). part: took, which brought it back, as far as can be inferred, for they record no ids. Of a dead letter: passed (looked at it and left it), will take (in its turn, if nothing keeps it), missed (ended before its turn).';
 --! EndIncluded functions/replays_of.sql
 --! Included functions/explain_replay.sql
 create or replace function outbox.explain_replay(
@@ -1013,3 +1013,39 @@ $$;
 comment on function outbox.explain(bigint, timestamptz) is
   'Why a message (id) has not gone, or has: first the verdict at as_of, in sentences, with every reason that applies, the most decisive first, and what helps; then its timeline (see message_timeline), a line an event, in UTC. For an id that is nowhere, what may have become of it. Changes and waits for nothing. Never shows a recipient or a content.';
 --! EndIncluded functions/explain.sql
+
+-- -------------------------------------------------------------- comments
+
+comment on schema outbox is
+  'SMS messages on their way out. INSERT INTO outbox.messages (recipient, content) VALUES (''+905551234567'', ''hi'') in your own transaction and the relayer delivers it. Begin with: select * from outbox.health; and, for one message, select outbox.explain(id); In its functions, as_of is the time to go by, by default now, and actor who is on record for what is done, by default the role that is logged in.';
+comment on sequence outbox.messages_id_seq is 'The ids of messages. A transaction that is rolled back leaves a gap.';
+comment on sequence outbox.relayers_id_seq is 'The numbers of relayers.';
+comment on sequence outbox.replays_id_seq is 'The numbers of replays of many.';
+comment on sequence outbox.audit_id_seq is 'The order of actions.';
+
+comment on function outbox.bury(bigint[], outbox.dead_reason[], int[], text[], timestamptz) is
+  'Moves messages to dead_letters. ids, reasons, http_statuses and errors are parallel arrays, one verdict a message. The caller has made sure that they are its to end. Returns how many it moved.';
+comment on function outbox.changes(outbox.all_messages, outbox.all_messages) is
+  'The details of a change for outbox.audit, from what a message is (it) to what it becomes: the names of the columns that differ, and their new values, but never a recipient or a text.';
+comment on function outbox.drop_partitions(text, interval, timestamptz) is
+  'Drops the partitions of outbox.sent or outbox.attempts (parent) whose whole day is older than keep. Returns what it did.';
+comment on function outbox.judge_gateway(text, timestamptz, int, int, text, int, text, timestamptz, text, timestamptz) is
+  'Part of settle(): what attempts showed of their gateway, not of their messages. passed, failed and faults count those claimed since judged_since, which has to be circuit_changed_at still; failure is the error of a failed one. faults are answers that fault the account or the URL; fault is one of them. throttled_until: what the gateway asked for; throttle: its answer. A fault opens the circuit for hold_for, failures in a row or a share of failures for a growing pause; a probe is judged by its majority. Returns whether the gateway is held by this. Tells the relayers by NOTIFY. A row that somebody else has locked for a second is left as it is.';
+comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever), and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+comment on function outbox.replay_candidates(outbox.replays, timestamptz) is
+  'The dead letters that a replay of many (asked) has still to look at. obstacle: why one cannot go back (needs_force, needs_expires_at, unknown_gateway, dedupe_key_used_again); null: it can.';
+comment on function outbox.replay_where(outbox.dead_reason, text, timestamptz, timestamptz, text, bigint, boolean, boolean, timestamptz, text, timestamptz) is
+  'Replays all dead letters that match (null matches all): of a reason, for a gateway, that died at since or later and before until, whose error is ILIKE error_like; the oldest first, at most max_messages. Unless dry_run is false, it only looks: matched is how many there are, replayable how many of them can go back, sample the first ten, each with its obstacle. Those that need force or a new end (expires_at, ''infinity'' for never), whose gateway is gone or whose dedupe_key was used again are skipped. Up to a thousand go back at once (replayed); the relayers do the rest in slices, see replay_slice() and the row replay_id of outbox.replays; outbox.cancel_replay(replay_id) ends it. Raises OB001 for an unknown gateway, 23514 for a limit below 1 and an end in the past.';
+comment on function outbox.rescue(interval, timestamptz) is
+  'Frees the claims of relayers that are gone (their process is, or they were not heard of for dead_after), at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Never waits for a claim that is locked: the next run frees it, unless it was being settled. Also frees the jobs of their Graphile Workers, see unlock_jobs(). Returns who was gone (relayer, name), and how many claims it freed (rescued).';
+comment on function outbox.revive(bigint[], timestamptz, timestamptz) is
+  'Part of replay_slice(): moves dead letters (ids) back to the outbox. expires_at: their new end, ''infinity'' for never; null: each keeps its own. The caller has locked them. Returns how many it moved. Raises what an INSERT would.';
+comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], bigint[], timestamptz) is
+  'Records what attempts showed, all of them or none. ids (sorted), attempts, outcomes, http_statuses, gateway_message_ids, errors, durations_ms, retry_afters_ms (what the gateway asked for) and claimed_ats are parallel arrays, one element an attempt. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of which nothing was recorded come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. Returns settled_at (the sent_at of all that was accepted), how many were sent, which messages are dead, with their dead_reasons, and the gateways that are held by this. as_of null means now.';
+comment on function outbox.take_tick(timestamptz) is
+  'Whether this caller is the one to relay for a tick (its time) of the crontab (relay.mode: scheduled): true once for each tick, for the whole cluster, also when its job is run again.';
+comment on function outbox.toggle(text) is
+  'pause() if the scheduler runs, resume() if it is stopped; two at once take turns. Returns whether it runs now.';
+comment on function outbox.unregister_relayer(int) is
+  'A relayer''s farewell, from the session that registered it: forgets its number and frees its lock. With claims left the number stays, for rescue() to free them.';
