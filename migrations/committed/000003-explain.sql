@@ -1,5 +1,5 @@
 --! Previous: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
---! Hash: sha1:653c1d9945b6324434f4bf156d3ea60c054f11ea
+--! Hash: sha1:6dd18b553f0062157a312815238ede79fbdb33fd
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit
@@ -997,7 +997,8 @@ set enable_bitmapscan = off as $$
     where found_one.status not in ('pending', 'sending', 'sent')
     union all
     select 1, 1, outbox.explain_missing(explain.id)
-    where not exists (select from found_one)
+    where explain.id is not null
+      and not exists (select from found_one)
     union all
     select 2, timeline.nth, format(
       '%s UTC  %s %s',

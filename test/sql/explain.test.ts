@@ -658,6 +658,11 @@ test("never waits: not for a lock on the row, nor for a pause that is not commit
   expect((await session.query("select outbox.explain($1)", [id])).rows.length).toBeGreaterThan(1);
 });
 
+test("says nothing of nothing", async () => {
+  expect(await rows("select outbox.explain(null)")).toEqual([]);
+  expect(await rows("select outbox.message_timeline(null)")).toEqual([]);
+});
+
 test("can be asked in a transaction that only reads", async () => {
   const id = await outbox.insert();
   const session = await outbox.session();

@@ -253,6 +253,8 @@ test("a replay of many that brought it back, as far as can be inferred", async (
       `^It had ended before, and is back by replay ${right} of alice at .* UTC, with a fresh budget of attempts\\.$`,
     ),
   );
+  await outbox.pool.query("update outbox.replays set status = 'running', finished_at = null");
+  expect((await verdict(id)).at(-1)).toContain(`is back by replay ${right} of alice (still running) at `);
   // It dies again: then this replay is still what brought it back the first time.
   const { id: by } = await register();
   await claim(by, 1);
