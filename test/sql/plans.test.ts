@@ -148,7 +148,7 @@ test("explain looks at little more than what is of one message, whatever the sta
       insert into outbox.audit (actor, action, target) select 'alice', 'edit', n from generate_series(1, ${MANY}) as n;
       insert into outbox.audit (actor, action) select 'alice', 'pause' from generate_series(1, ${MANY});`);
   };
-  const { client, plans } = await explained();
+  const { client, plans } = await explained(outbox);
   const asked = async (ids: readonly number[]) => {
     for (const id of ids) {
       plans.length = 0;
