@@ -1,5 +1,5 @@
 --! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
---! Hash: sha1:60254fcc27719316501140c2a6dd1851a8cf270c
+--! Hash: sha1:413485d43565a58f6afb8722efbf05a36d52162f
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -305,7 +305,7 @@ end
 $$;
 
 comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than kept (null: for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
 --! Included views/snapshots.sql
 create or replace view outbox.snapshots as

@@ -133,6 +133,42 @@ describe.each([
   });
 });
 
+test("explain looks at little more than what is of one message, whatever the statistics say", async () => {
+  const history = async () => {
+    await insertMany(MANY);
+    await outbox.pool.query(`
+      insert into outbox.sent (id, gateway, priority, recipient, content, metadata, available_at, attempts, claimed_by, claimed_at, created_at, sent_at, gateway_message_id, duration_ms)
+      select -n, 'default', 1, '+905551234567', 'hi', '{}', now(), 1, 1, now(), now(), now() - n * interval '1 minute', 'gw', 1
+      from generate_series(1, ${MANY}) as n;
+      insert into outbox.dead_letters (id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason)
+      select -${MANY} - n, 'default', 1, '+905551234567', 'hi', '{}', now(), 1, now(), now(), 'rejected'
+      from generate_series(1, ${MANY}) as n;
+      insert into outbox.attempts (message_id, attempt, gateway, relayer, outcome, duration_ms, ended_at)
+      select n, 1, 'default', 1, 'retry', 1, now() - n * interval '1 minute' from generate_series(1, ${MANY}) as n;
+      insert into outbox.audit (actor, action, target) select 'alice', 'edit', n from generate_series(1, ${MANY}) as n;
+      insert into outbox.audit (actor, action) select 'alice', 'pause' from generate_series(1, ${MANY});`);
+  };
+  const { client, plans } = await explained(outbox);
+  const asked = async (ids: readonly number[]) => {
+    for (const id of ids) {
+      plans.length = 0;
+      await client.query("select outbox.explain($1)", [id]);
+      expect(plans.length).toBeGreaterThan(0);
+      expect.soft(most(plans), String(id)).toBeLessThanOrEqual(1_000);
+    }
+  };
+  await outbox.pool.query(
+    "vacuum analyze outbox.messages, outbox.attempts, outbox.audit, outbox.sent, outbox.dead_letters",
+  );
+  await history();
+  const first = await outbox.value("select min(id) from outbox.messages");
+  await asked([first, -1, -MANY - 1, 1]);
+  await outbox.pool.query(
+    "vacuum analyze outbox.messages, outbox.attempts, outbox.audit, outbox.sent, outbox.dead_letters",
+  );
+  await asked([first, -1, -MANY - 1, 1]);
+});
+
 test("the scan that these tests look for is one that they see", async () => {
   const { client, plans } = await explained(outbox);
   await insertMany(FEW);

@@ -1,5 +1,5 @@
---! Previous: sha1:60254fcc27719316501140c2a6dd1851a8cf270c
---! Hash: sha1:2aae6878eaec93510b86ee57ba80c65d2033769a
+--! Previous: sha1:3137e8d1294b6cab67a72fb66bcc0563ad65e679
+--! Hash: sha1:332d2f380d476d21ff812388d1bd8c232ae15b43
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters
