@@ -1,5 +1,5 @@
 --! Previous: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
---! Hash: sha1:82ff417db15e1a56b2c6bcc84d4251a3f11ca639
+--! Hash: sha1:cfc2845b8c59f50f1415d6b2c5c1f75287978ad6
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -658,7 +658,7 @@ with failed as materialized (
   where attempts.outcome <> 'accepted'
     -- Up to now, so that a planner without statistics takes it for little, and goes by the index.
     and attempts.ended_at > now() - interval '1 hour' and attempts.ended_at <= now()
-), fault as (
+), fault as materialized (
   -- Times, and words of six characters or more with a digit among them (ids, numbers), are of one failure, not of the fault.
   -- Each text once, for this is dear.
   select
