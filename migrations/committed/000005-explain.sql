@@ -1,5 +1,5 @@
---! Previous: sha1:413485d43565a58f6afb8722efbf05a36d52162f
---! Hash: sha1:3137e8d1294b6cab67a72fb66bcc0563ad65e679
+--! Previous: sha1:1da7bf261ca45310a6e8ccb53787b2d678a1755c
+--! Hash: sha1:b655109a24dc5d15d790f2ffe0dd76507bb89ad2
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit

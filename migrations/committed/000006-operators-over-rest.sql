@@ -1,5 +1,5 @@
---! Previous: sha1:3137e8d1294b6cab67a72fb66bcc0563ad65e679
---! Hash: sha1:332d2f380d476d21ff812388d1bd8c232ae15b43
+--! Previous: sha1:b655109a24dc5d15d790f2ffe0dd76507bb89ad2
+--! Hash: sha1:2c687c3cea5f16fa378327155221c5ed98ae3293
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters
