@@ -19,6 +19,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number;
   /** How long a connection, or a free place in the pool, may take; 5 s by default. */
   readonly connectTimeoutMs?: number;
+  /** Done with each new connection before anything else is. */
+  readonly onConnect?: (client: ClientBase) => Promise<void>;
 }
 
 /**
@@ -113,6 +115,7 @@ function poolConfig(options: PoolOptions): PoolConfig {
     statement_timeout: options.statementTimeoutMs,
     query_timeout: options.queryTimeoutMs,
     types: wireTypes,
+    onConnect: options.onConnect,
   };
 }
 
