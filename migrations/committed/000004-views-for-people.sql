@@ -1,5 +1,5 @@
---! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
---! Hash: sha1:1da7bf261ca45310a6e8ccb53787b2d678a1755c
+--! Previous: sha1:da06bcba6273bacc59291dc6ebe71009bf3bd6c9
+--! Hash: sha1:a303d79e1b3c296a5b46f598cfc30fa44b05c89d
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -209,7 +209,8 @@ comment on function outbox.tally_minute(timestamptz) is
 create or replace function outbox.close_minutes(
   as_of timestamptz default clock_timestamp()
 ) returns int
-language plpgsql volatile
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
 -- As in tally(): by time, whatever the statistics say.
 set jit = off
 set enable_seqscan = off as $$
@@ -279,7 +280,8 @@ create or replace function outbox.maintain(
   audit_kept        interval    default null,
   as_of             timestamptz default clock_timestamp()
 ) returns setof text
-language plpgsql volatile as $$
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
   done bigint;
 begin

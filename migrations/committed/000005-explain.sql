@@ -1,5 +1,5 @@
---! Previous: sha1:1da7bf261ca45310a6e8ccb53787b2d678a1755c
---! Hash: sha1:b655109a24dc5d15d790f2ffe0dd76507bb89ad2
+--! Previous: sha1:a303d79e1b3c296a5b46f598cfc30fa44b05c89d
+--! Hash: sha1:b7a661184f52f8c86502e4b4bdb7497fa694af11
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit

@@ -1,5 +1,5 @@
---! Previous: sha1:b655109a24dc5d15d790f2ffe0dd76507bb89ad2
---! Hash: sha1:2c687c3cea5f16fa378327155221c5ed98ae3293
+--! Previous: sha1:b7a661184f52f8c86502e4b4bdb7497fa694af11
+--! Hash: sha1:fe3db75a5e57b0a19f522ad5a380bd8d2b472818
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters

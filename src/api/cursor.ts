@@ -24,7 +24,7 @@ export interface Cursors {
 
 /**
  * Opaque to clients: a position, a digest of its scope, and a keyed digest of both, so that no part can be changed. The key is in
- * the database (outbox.scheduler.cursor_key): a cursor of one relayer is good at every other, and after a restart.
+ * the database (outbox.cursor_keys): a cursor of one relayer is good at every other, and after a restart.
  */
 export function createCursors(pool: ApiDependencies["pool"]): Cursors {
   let known: Promise<Buffer> | undefined;
@@ -60,10 +60,10 @@ const SHAPE =
 
 async function readKey(pool: ApiDependencies["pool"]): Promise<Buffer> {
   const [row] = await onConnection(pool, (query) =>
-    query<{ cursor_key: Buffer }>("select cursor_key from outbox.scheduler", []),
+    query<{ key: Buffer }>("select key from outbox.cursor_keys", []),
   );
-  if (row === undefined) throw new Error("outbox.scheduler has no row");
-  return row.cursor_key;
+  if (row === undefined) throw new Error("outbox.cursor_keys has no row");
+  return row.key;
 }
 
 function digestOf({ list, filters }: Scope): string {

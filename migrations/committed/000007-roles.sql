@@ -1,5 +1,5 @@
---! Previous: sha1:b275e74b7040bfdebc57a4b4fded922d085c8a99
---! Hash: sha1:5f68d1cb86fccc952487cb40ea6d671989f76ab3
+--! Previous: sha1:fe3db75a5e57b0a19f522ad5a380bd8d2b472818
+--! Hash: sha1:d61f51a01ee8fa101c8bf182bcfbb53d2d88b398
 --! Message: Roles
 
 -- Whoever may call a function may do what it does and nothing else: those that a role calls run as their owner.
@@ -525,6 +525,9 @@ begin
     return next format('dropped %s audit entries', done);
   end if;
 
+  -- Enough to compare a night with the same one a week ago. There are some to drop each time, so nobody is told.
+  delete from outbox.minutes where minutes.minute < maintain.as_of - interval '8 days';
+
   perform outbox.queue_replays();
 
   return query select outbox.make_partitions('sent', 'sent_at', maintain.as_of);
@@ -536,7 +539,7 @@ end
 $$;
 
 comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than kept (null: for ever), and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
 --! Included functions/next_due.sql
 create or replace function outbox.next_due(
@@ -1173,7 +1176,7 @@ end
 $$;
 
 comment on function outbox.replay_where(outbox.dead_reason, text, timestamptz, timestamptz, text, bigint, boolean, boolean, timestamptz, text, timestamptz) is
-  'Replays all dead letters that match (null matches all): of a reason, for a gateway, that died at since or later and before until, whose error is ILIKE error_like; the oldest first, at most max_messages. Unless dry_run is false, it only looks: matched is how many there are, replayable how many of them can go back, sample the first ten, each with its obstacle. Those that need force or a new end (expires_at, ''infinity'' for never), whose gateway is gone or whose dedupe_key was used again are skipped. Up to a thousand go back at once (replayed); the relayers do the rest in slices, see outbox.replays and replay_slice(). Raises OB001 for an unknown gateway, 23514 for a limit below 1 and an end in the past.';
+  'Replays all dead letters that match (null matches all): of a reason, for a gateway, that died at since or later and before until, whose error is ILIKE error_like; the oldest first, at most max_messages. Unless dry_run is false, it only looks: matched is how many there are, replayable how many of them can go back, sample the first ten, each with its obstacle. Those that need force or a new end (expires_at, ''infinity'' for never), whose gateway is gone or whose dedupe_key was used again are skipped. Up to a thousand go back at once (replayed); the relayers do the rest in slices, see replay_slice() and the row replay_id of outbox.replays; outbox.cancel_replay(replay_id) ends it. Raises OB001 for an unknown gateway, 23514 for a limit below 1 and an end in the past.';
 --! EndIncluded functions/replay_where.sql
 --! Included functions/rescue.sql
 create or replace function outbox.rescue(
@@ -1287,7 +1290,7 @@ end
 $$;
 
 comment on function outbox.rescue(interval, timestamptz) is
-  'Frees the claims of relayers that are gone, at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Never waits for a claim that is locked: the next run frees it, unless it was being settled. Also frees the jobs of their Graphile Workers, see unlock_jobs(). Returns who was gone, and how many claims it freed.';
+  'Frees the claims of relayers that are gone (their process is, or they were not heard of for dead_after), at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Never waits for a claim that is locked: the next run frees it, unless it was being settled. Also frees the jobs of their Graphile Workers, see unlock_jobs(). Returns who was gone (relayer, name), and how many claims it freed (rescued).';
 --! EndIncluded functions/rescue.sql
 --! Included functions/resume.sql
 create or replace function outbox.resume(
@@ -1610,7 +1613,7 @@ end
 $$;
 
 comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], bigint[], timestamptz) is
-  'Records what attempts showed, all of them or none; parallel arrays, one element an attempt, ids sorted. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of which nothing was recorded come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. held: the gateways that are held by this. as_of null means now.';
+  'Records what attempts showed, all of them or none. ids (sorted), attempts, outcomes, http_statuses, gateway_message_ids, errors, durations_ms, retry_afters_ms (what the gateway asked for) and claimed_ats are parallel arrays, one element an attempt. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of which nothing was recorded come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. Returns settled_at (the sent_at of all that was accepted), how many were sent, which messages are dead, with their dead_reasons, and the gateways that are held by this. as_of null means now.';
 --! EndIncluded functions/settle.sql
 --! Included functions/stay_awake.sql
 create or replace function outbox.stay_awake(
@@ -1643,7 +1646,7 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 
 comment on function outbox.take_tick(timestamptz) is
-  'Whether this caller is the one to relay for a tick of the crontab (relay.mode: scheduled): true once for each tick, for the whole cluster, also when its job is run again.';
+  'Whether this caller is the one to relay for a tick (its time) of the crontab (relay.mode: scheduled): true once for each tick, for the whole cluster, also when its job is run again.';
 --! EndIncluded functions/take_tick.sql
 --! Included functions/toggle.sql
 create or replace function outbox.toggle(
@@ -1664,7 +1667,7 @@ end
 $$;
 
 comment on function outbox.toggle(text) is
-  'Pauses if running, resumes if paused. Returns whether it runs now.';
+  'pause() if the scheduler runs, resume() if it is stopped; two at once take turns. Returns whether it runs now.';
 --! EndIncluded functions/toggle.sql
 --! Included functions/tokens.sql
 create or replace function outbox.tokens(
@@ -1743,7 +1746,7 @@ end
 $$;
 
 comment on function outbox.unregister_relayer(int) is
-  'A relayer''s farewell, from the session that registered it.';
+  'A relayer''s farewell, from the session that registered it: forgets its number and frees its lock. With claims left the number stays, for rescue() to free them.';
 --! EndIncluded functions/unregister_relayer.sql
 
 --! Included functions/grant_roles.sql
@@ -1753,12 +1756,14 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   -- What each role may call. Nobody calls the rest, which these functions do as the owner. A name that is wrong raises.
   producer_calls   constant regproc[] := '{outbox.enqueue}';
-  auditor_calls    constant regproc[] := '{outbox.relayer_is_alive, outbox.sent_horizon, outbox.tokens}';
+  auditor_calls    constant regproc[] := '{
+    outbox.explain, outbox.message_timeline, outbox.relayer_is_alive, outbox.sent_horizon, outbox.tally,
+    outbox.tally_minute, outbox.tokens}';
   operator_calls   constant regproc[] := '{
     outbox.cancel, outbox.cancel_replay, outbox.edit, outbox.pause, outbox.replay, outbox.replay_where, outbox.resume,
     outbox.toggle}';
   relayer_calls    constant regproc[] := '{
-    outbox.claim, outbox.configure_gateway, outbox.disown, outbox.heartbeat, outbox.maintain, outbox.next_due,
+    outbox.claim, outbox.close_minutes, outbox.configure_gateway, outbox.disown, outbox.heartbeat, outbox.maintain, outbox.next_due,
     outbox.queue_replays, outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle,
     outbox.stay_awake, outbox.take_tick, outbox.unregister_relayer}';
   -- What a producer sets of a message, and an operator of a gateway. The rest is state.
@@ -1768,8 +1773,8 @@ declare
     url, concurrency, timeout, max_attempts, base_delay, max_delay, jitter, on_unknown, hold_for, weights, keep_attempts,
     dedupe_window, rate_per_second, burst, circuit_failures, circuit_ratio, circuit_window, circuit_pause,
     circuit_max_pause, circuit_probes}';
-  -- Auditors read every table and view, but not these columns, which only relayers read: '{table.column, …}'.
-  secret_columns   constant text[] := '{}';
+  -- Auditors read every table and view, but not these, which only relayers read.
+  secret_tables    constant regclass[] := '{outbox.cursor_keys}';
 
   roles   constant text[] := '{outbox_producer, outbox_auditor, outbox_operator, outbox_relayer}';
   owner   oid;
@@ -1884,10 +1889,7 @@ begin
         where relkind in ('r', 'p', 'v', 'm')
           and pg_has_role(relowner, 'usage')
       ), attribute as (
-        select
-          relation.*, attname, attacl,
-          format('%s.%s', relname, attname) = any (secret_columns) as is_secret,
-          bool_or(format('%s.%s', relname, attname) = any (secret_columns)) over (partition by relation.oid) as has_secret
+        select relation.*, attname, attacl
         from relation
         join pg_attribute on attrelid = relation.oid and attnum > 0 and not attisdropped
       ), routine as (
@@ -1918,12 +1920,9 @@ begin
         select 'table outbox.gateways', 'DELETE', 'outbox_operator'
         union
         -- A partition is read through its table.
-        select name, case when has_secret then format('SELECT (%I)', attname) else 'SELECT' end, 'outbox_auditor'
-        from attribute
-        where nspname = 'outbox' and not relispartition and not is_secret
-        union
-        select 'table outbox.' || split_part(secret, '.', 1), format('SELECT (%I)', split_part(secret, '.', 2)), 'outbox_relayer'
-        from unnest(secret_columns) as secret
+        select name, 'SELECT', case when relation.oid = any (secret_tables) then 'outbox_relayer' else 'outbox_auditor' end
+        from relation
+        where nspname = 'outbox' and not relispartition
         union
         -- To see that the database is up to date.
         select format('schema %I', nspname), 'USAGE', 'outbox_relayer' from place where nspname <> 'outbox'
