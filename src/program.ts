@@ -265,7 +265,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     }),
   );
   await services.start("worker", worker);
-  // Only now is its queue sure to be there. A replay may have been asked for before, or have lost its job.
+  // A replay may have been asked for before Graphile Worker had its queue, or have lost its job.
   await throughOutages({ connectionString, log: warn, signal }, () => outbox.queueReplays());
   // Stopped first of all: from here on we are not ready.
   await services.start("readiness", {
