@@ -14,6 +14,10 @@ import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
+import { addMessage } from "./routes/message.ts";
+import { addMessageChanges } from "./routes/message-changes.ts";
+import { addMessages } from "./routes/messages.ts";
+import { addNewMessages } from "./routes/new-messages.ts";
 import { addOperations } from "./routes/operations.ts";
 import { addScheduler } from "./routes/scheduler.ts";
 import { addSentMessages } from "./routes/sent-messages.ts";
@@ -71,7 +75,12 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
 
   const access = createAccesses(dependencies);
   const cursors = createCursors(dependencies.pool);
+  // Before the messages by id: "sent" is none.
   addSentMessages(app, dependencies, access, cursors);
+  addMessages(app, dependencies, access, cursors);
+  addNewMessages(app, dependencies, access);
+  addMessage(app, dependencies, access);
+  addMessageChanges(app, dependencies, access);
   addScheduler(app, dependencies, access);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
@@ -100,6 +109,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
     ],
     exposeHeaders: [
       "ETag",
+      "Idempotency-Replayed",
       "Link",
       "Location",
       "RateLimit",
