@@ -72,6 +72,7 @@ export function useMessages(outbox: ReturnType<typeof useOutbox>) {
   /** Has all that waits claimed, and of these messages the attempts end like this. */
   async function settle(relayer: number, outcomes: ReadonlyMap<number, OutcomeKind>): Promise<void> {
     await outbox.pool.query("update outbox.messages set available_at = created_at where claimed_by is null");
+    await outbox.pool.query("select outbox.resume('default')");
     const claimed = await outbox.claim(relayer, 10_000);
     const done = claimed.filter(({ id }) => outcomes.has(id)).toSorted((a, b) => a.id - b.id);
     await outbox.settle(
