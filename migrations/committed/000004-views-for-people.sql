@@ -1,5 +1,5 @@
 --! Previous: sha1:da06bcba6273bacc59291dc6ebe71009bf3bd6c9
---! Hash: sha1:a303d79e1b3c296a5b46f598cfc30fa44b05c89d
+--! Hash: sha1:6bd60f1aaaf8d8202d709e094029cfce2721ab2b
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -307,6 +307,19 @@ begin
     return next format('forgot %s dedupe keys', done);
   end if;
 
+  delete from outbox.idempotency_keys
+  where (idempotency_keys.actor, idempotency_keys.idempotency_key) in (
+    select past.actor, past.idempotency_key
+    from outbox.idempotency_keys as past
+    where past.expires_at <= maintain.as_of
+    -- As above: it may be in use again.
+    for update skip locked
+  );
+  get diagnostics done = row_count;
+  if done > 0 then
+    return next format('forgot %s idempotency keys', done);
+  end if;
+
   delete from outbox.dead_letters where dead_letters.died_at <= maintain.as_of - maintain.dead_letters_kept;
   get diagnostics done = row_count;
   if done > 0 then
@@ -333,7 +346,7 @@ end
 $$;
 
 comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
 --! Included views/snapshots.sql
 create or replace view outbox.snapshots as

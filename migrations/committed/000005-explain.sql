@@ -1,5 +1,5 @@
---! Previous: sha1:a303d79e1b3c296a5b46f598cfc30fa44b05c89d
---! Hash: sha1:b7a661184f52f8c86502e4b4bdb7497fa694af11
+--! Previous: sha1:6bd60f1aaaf8d8202d709e094029cfce2721ab2b
+--! Hash: sha1:249c1889ae99e1a0152bd787e12fd03f6112b20b
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit

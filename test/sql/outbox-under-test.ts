@@ -281,6 +281,7 @@ const FRESH = `
   delete from outbox.attempts;
   delete from outbox.minutes;
   delete from outbox.dedupe_keys;
+  delete from outbox.idempotency_keys;
   delete from outbox.relayers;
   delete from outbox.audit;
   delete from outbox.gateways where name <> 'default';

@@ -26,6 +26,7 @@ describe("who may call what", () => {
   const CALLS: Readonly<Record<string, readonly string[]>> = {
     admit: [],
     amend: [],
+    broken_rules: [],
     bucket_size: [],
     bury: [],
     cancel: ["outbox_operator", "outbox_relayer"],
@@ -39,6 +40,8 @@ describe("who may call what", () => {
     drop_partitions: [],
     edit: ["outbox_operator", "outbox_relayer"],
     enqueue: ["outbox_producer", "outbox_relayer"],
+    enqueue_batch: ["outbox_producer", "outbox_relayer"],
+    enqueue_once: ["outbox_producer", "outbox_relayer"],
     expire: [],
     explain: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     explain_dead: [],
@@ -57,7 +60,7 @@ describe("who may call what", () => {
     judge_gateway: [],
     lingering_session: [],
     lock_key: [],
-    lock_message: [],
+    lock_message: ["outbox_relayer"],
     maintain: ["outbox_relayer"],
     make_partitions: [],
     message_obstacles: [],
@@ -204,6 +207,7 @@ describe("who may do what to which table", () => {
     gateway_status: READERS,
     gateways: { ...READERS, outbox_operator: SETTINGS, outbox_relayer: SETTINGS },
     health: READERS,
+    idempotency_keys: READERS,
     in_flight: READERS,
     messages: {
       ...READERS,

@@ -1,5 +1,5 @@
---! Previous: sha1:fe3db75a5e57b0a19f522ad5a380bd8d2b472818
---! Hash: sha1:d61f51a01ee8fa101c8bf182bcfbb53d2d88b398
+--! Previous: sha1:46d46c65d587242b9b7892514a10a44991caaf32
+--! Hash: sha1:7e061823714736753f06cc7f810d1082ab1e181f
 --! Message: Roles
 
 -- Whoever may call a function may do what it does and nothing else: those that a role calls run as their owner.
@@ -513,6 +513,19 @@ begin
     return next format('forgot %s dedupe keys', done);
   end if;
 
+  delete from outbox.idempotency_keys
+  where (idempotency_keys.actor, idempotency_keys.idempotency_key) in (
+    select past.actor, past.idempotency_key
+    from outbox.idempotency_keys as past
+    where past.expires_at <= maintain.as_of
+    -- As above: it may be in use again.
+    for update skip locked
+  );
+  get diagnostics done = row_count;
+  if done > 0 then
+    return next format('forgot %s idempotency keys', done);
+  end if;
+
   delete from outbox.dead_letters where dead_letters.died_at <= maintain.as_of - maintain.dead_letters_kept;
   get diagnostics done = row_count;
   if done > 0 then
@@ -539,8 +552,54 @@ end
 $$;
 
 comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
+--! Included functions/lock_message.sql
+create or replace function outbox.lock_message(
+  id bigint
+) returns outbox.all_messages
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  it outbox.all_messages;
+begin
+  loop
+    -- One statement has one snapshot, and in each snapshot a message stands in exactly one place.
+    select all_messages.*
+    into it
+    from outbox.all_messages
+    where all_messages.id = lock_message.id;
+    if not found then
+      raise exception using
+        errcode = 'OB006',
+        message = format('there is no message %s', lock_message.id),
+        detail = 'It never was, or it ended so long ago that it is no longer kept.';
+    end if;
+
+    case it.status
+      when 'pending', 'sending' then
+        perform from outbox.messages where messages.id = it.id for update;
+      when 'sent' then
+        perform from outbox.sent where sent.id = it.id and sent.sent_at = it.sent_at for update;
+      else
+        perform from outbox.dead_letters where dead_letters.id = it.id for update;
+    end case;
+
+    -- Whoever had it locked may have changed it, or moved it: then it is looked for again.
+    if found then
+      select all_messages.*
+      into it
+      from outbox.all_messages
+      where all_messages.id = lock_message.id;
+      return it;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function outbox.lock_message(bigint) is
+  'Locks a message where it stands, so that nobody claims, settles, changes or moves it before the transaction ends, and returns it. Waits for those who are at it. Raises OB006 if there is none.';
+--! EndIncluded functions/lock_message.sql
 --! Included functions/next_due.sql
 create or replace function outbox.next_due(
   gateway text,
@@ -1755,7 +1814,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
   -- What each role may call. Nobody calls the rest, which these functions do as the owner. A name that is wrong raises.
-  producer_calls   constant regproc[] := '{outbox.enqueue}';
+  producer_calls   constant regproc[] := '{outbox.enqueue, outbox.enqueue_batch, outbox.enqueue_once}';
   auditor_calls    constant regproc[] := '{
     outbox.explain, outbox.message_timeline, outbox.relayer_is_alive, outbox.sent_horizon, outbox.tally,
     outbox.tally_minute, outbox.tokens}';
@@ -1763,7 +1822,7 @@ declare
     outbox.cancel, outbox.cancel_replay, outbox.edit, outbox.pause, outbox.replay, outbox.replay_where, outbox.resume,
     outbox.toggle}';
   relayer_calls    constant regproc[] := '{
-    outbox.claim, outbox.close_minutes, outbox.configure_gateway, outbox.disown, outbox.heartbeat, outbox.maintain, outbox.next_due,
+    outbox.claim, outbox.close_minutes, outbox.configure_gateway, outbox.disown, outbox.heartbeat, outbox.lock_message, outbox.maintain, outbox.next_due,
     outbox.queue_replays, outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle,
     outbox.stay_awake, outbox.take_tick, outbox.unregister_relayer}';
   -- What a producer sets of a message, and an operator of a gateway. The rest is state.

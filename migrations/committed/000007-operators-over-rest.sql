@@ -1,5 +1,5 @@
---! Previous: sha1:b7a661184f52f8c86502e4b4bdb7497fa694af11
---! Hash: sha1:fe3db75a5e57b0a19f522ad5a380bd8d2b472818
+--! Previous: sha1:be6c2a4055c29ebc3577c3a3058c22cbcdb5dae9
+--! Hash: sha1:46d46c65d587242b9b7892514a10a44991caaf32
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters
