@@ -16,6 +16,7 @@ import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
+import { addExplanation } from "./routes/explanation.ts";
 import { addGateways } from "./routes/gateways.ts";
 import { addMessage } from "./routes/message.ts";
 import { addMessageChanges } from "./routes/message-changes.ts";
@@ -90,6 +91,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addMessages(app, dependencies, access, cursors);
   addNewMessages(app, dependencies, access);
   addMessage(app, dependencies, access);
+  addExplanation(app, dependencies, access);
   addMessageChanges(app, dependencies, access);
   addScheduler(app, dependencies, access);
   addGateways(app, dependencies, access);
