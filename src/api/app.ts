@@ -14,6 +14,7 @@ import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
+import { addEvents } from "./routes/events.ts";
 import { addOperations } from "./routes/operations.ts";
 import { addScheduler } from "./routes/scheduler.ts";
 import { addSentMessages } from "./routes/sent-messages.ts";
@@ -73,6 +74,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   const cursors = createCursors(dependencies.pool);
   addSentMessages(app, dependencies, access, cursors);
   addScheduler(app, dependencies, access);
+  addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
   addSwaggerUi(app);

@@ -103,12 +103,14 @@ describe("a function", () => {
       ),
     ).toEqual([
       "i bucket_size",
+      "i event_lock",
       "i lock_key",
       "i settle_lock",
       "s changes",
       "s gateway_must_exist",
       "s is_own_fault",
       "s replay_candidates",
+      "s rfc3339",
     ]);
   });
 
@@ -140,6 +142,7 @@ describe("a function", () => {
       "rescue()",
       "maintain()",
       "sent_horizon()",
+      "events_horizon()",
       "next_due('default')",
       `cancel(${id})`,
       `edit(${id}, content => 'another')`,
