@@ -5,6 +5,7 @@ import {
   each,
   isAfter,
   later,
+  merge,
   type Of,
   type Place,
   readLog,
@@ -64,16 +65,21 @@ export function createFeed({ pool, log, everyMs, batch, remembered }: FeedOption
     const before = tails;
     const from = each((source) => (followers[source] > 0 && before?.[source].end) || "now");
     const found = await readLog(pool, from, batch);
+    // Merged already here, so that both tails are known up to the same time.
+    const { events, until, more } = merge(
+      each((source) => (from[source] === "now" ? found[source].until : from[source])),
+      found,
+    );
     tails = each((source) => {
-      const { events, until } = found[source];
       const tail = before?.[source];
-      return from[source] === "now" || tail === undefined
-        ? { start: until, end: until, events: [] }
-        : shortened({ start: tail.start, end: until, events: [...tail.events, ...events] });
+      const end = until[source];
+      if (tail === undefined || from[source] === "now") return { start: end, end, events: [] };
+      const added = events.filter((event) => event.source === source);
+      return shortened({ start: tail.start, end, events: [...tail.events, ...added] });
     });
     failing = false;
     for (const resume of [...waiting]) resume();
-    return found.sent.more || found.events.more;
+    return more;
   }
 
   function shortened(tail: Tail): Tail {

@@ -146,7 +146,7 @@ export function createStreams(options: StreamsOptions): Streams {
   }
 
   /** From memory; or, for whoever is behind that, from the database. While that is away there is nothing. */
-  async function next({ sources, from: _, ...listener }: Listener, passed: Of<Place>, signal: AbortSignal) {
+  async function next({ sources, fields }: Listener, passed: Of<Place>, signal: AbortSignal) {
     const known = each((source) =>
       sources.includes(source)
         ? feed.since(source, passed[source], BATCH)
@@ -154,26 +154,18 @@ export function createStreams(options: StreamsOptions): Streams {
     );
     if (known.sent !== undefined && known.events !== undefined)
       return merge(passed, { sent: known.sent, events: known.events });
+    const from = each((source) => (sources.includes(source) ? passed[source] : "now"));
     try {
-      const read = await turn(async () => {
-        signal.throwIfAborted();
-        return await readLog(
-          pool,
-          each((source) => (known[source] === undefined ? passed[source] : "now")),
-          BATCH,
-        );
-      });
       return merge(
         passed,
-        each((source) => known[source] ?? read[source]),
+        await turn(() => {
+          signal.throwIfAborted();
+          return readLog(pool, from, BATCH);
+        }),
       );
     } catch (error) {
-      if (!signal.aborted)
-        log("debug", { ...listener.fields, err: error }, "events cannot be read; trying again");
-      return merge(
-        passed,
-        each((source) => nothingUntil(passed[source])),
-      );
+      if (!signal.aborted) log("debug", { ...fields, err: error }, "events cannot be read; trying again");
+      return { events: [], until: passed, more: false };
     }
   }
 }
