@@ -1,14 +1,15 @@
 --! Previous: sha1:7a2a0da901f339d2a248ba6d31d1a7ccb4710b4c
---! Hash: sha1:6bafb937bc70aeb375cc2a694a347df5e8e615bb
+--! Hash: sha1:889e42bec7998304a6c3de756263aaf5f43488a2
 --! Message: Events
 
 -- ---------------------------------------------------------------- events
 
 create table outbox.events (
-  id   bigint      not null generated always as identity,
-  at   timestamptz not null default clock_timestamp(),
-  type text        not null,
-  data jsonb       not null,
+  id          bigint      not null generated always as identity,
+  at          timestamptz not null default clock_timestamp(),
+  type        text        not null,
+  happened_at timestamptz not null,
+  data        json        not null,
   constraint events_pkey primary key (at, id),
   constraint type_not_an_event check (type in ('dead', 'gateway_held', 'gateway_resumed', 'scheduler'))
 );
@@ -18,6 +19,7 @@ comment on table outbox.events is
 comment on column outbox.events.id is 'Orders what happened at the same time.';
 comment on column outbox.events.at is 'When it was recorded.';
 comment on column outbox.events.type is 'dead (a message ended unsent), gateway_held, gateway_resumed, or scheduler (everything was paused or resumed).';
+comment on column outbox.events.happened_at is 'When it happened by the clock of whoever did it: died_at, changed_at.';
 comment on column outbox.events.data is 'What the event tells: never a recipient or a text. The details of a hold are the gateway''s words.';
 comment on constraint events_pkey on outbox.events is 'In the order in which they are read.';
 comment on index outbox.events_pkey is 'In the order in which they are read.';
@@ -59,17 +61,6 @@ $$;
 comment on function outbox.events_horizon() is
   'No row of outbox.events will ever appear before this time that is not there already. It may go back, when a transaction that began long ago has its first event: what was true of the later time stays true. Read it in a statement of its own, then read rows with at below it in a later one.';
 --! EndIncluded functions/events_horizon.sql
---! Included functions/rfc3339.sql
-create or replace function outbox.rfc3339(
-  at timestamptz
-) returns text
-language sql stable as $$
-  select to_char(rfc3339.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-$$;
-
-comment on function outbox.rfc3339(timestamptz) is
-  'A time (at) as the REST API writes it: in UTC, with its microseconds, whatever the session''s settings are. Null for infinity.';
---! EndIncluded functions/rfc3339.sql
 --! Included functions/report_deaths.sql
 create or replace function outbox.report_deaths() returns trigger
 language plpgsql volatile security definer
@@ -81,19 +72,13 @@ begin
 
   -- Held to the commit, taken before the time is read: see events_horizon().
   perform pg_advisory_xact_lock_shared(outbox.event_lock(now()));
-  insert into outbox.events (type, data)
-  select
-    'dead',
-    jsonb_build_object(
-      'id', died.id,
-      'gateway', died.gateway,
-      'priority', died.priority,
-      'attempts', died.attempts,
-      'died_at', outbox.rfc3339(died.died_at),
-      'reason', died.reason,
-      'http_status', died.http_status
-    )
+  insert into outbox.events (type, happened_at, data)
+  select 'dead', died.died_at, row_to_json(told)
   from died
+  cross join lateral (
+    -- The reason as text, for a domain would be looked up each time.
+    select died.id, died.gateway, died.priority, died.attempts, died.reason::text, died.http_status
+  ) as told
   order by died.id;
   return null;
 end
@@ -132,18 +117,22 @@ begin
 
   -- Held to the commit, taken before the time is read: see events_horizon().
   perform pg_advisory_xact_lock_shared(outbox.event_lock(now()));
-  insert into outbox.events (type, data)
+  insert into outbox.events (type, happened_at, data)
   values (
     case when becomes is null then 'gateway_resumed' else 'gateway_held' end,
-    jsonb_build_object(
-      'gateway', new.name,
-      'reason', coalesce(becomes, was),
-      'changed_at', outbox.rfc3339(clock_timestamp()),
-      'actor', actor
-    ) || case
-      when becomes is null then '{}'
-      when becomes = 'paused' then '{"held_until": null, "detail": null}'
-      else jsonb_build_object('held_until', outbox.rfc3339(new.held_until), 'detail', new.hold_detail)
+    clock_timestamp(),
+    case
+      when becomes is null then json_build_object('gateway', new.name, 'reason', was, 'actor', actor)
+      else json_build_object(
+        'gateway', new.name,
+        'reason', becomes,
+        -- As the API writes times; null for infinity.
+        'held_until', case
+          when becomes <> 'paused' then to_char(new.held_until at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        end,
+        'detail', case when becomes <> 'paused' then new.hold_detail end,
+        'actor', actor
+      )
     end
   );
   return null;
@@ -160,14 +149,11 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   -- Held to the commit, taken before the time is read: see events_horizon().
   perform pg_advisory_xact_lock_shared(outbox.event_lock(now()));
-  insert into outbox.events (type, data)
+  insert into outbox.events (type, happened_at, data)
   values (
     'scheduler',
-    jsonb_build_object(
-      'running', new.running,
-      'changed_at', outbox.rfc3339(new.changed_at),
-      'changed_by', new.changed_by
-    )
+    new.changed_at,
+    json_build_object('running', new.running, 'changed_by', new.changed_by)
   );
   return null;
 end

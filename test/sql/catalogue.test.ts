@@ -110,7 +110,6 @@ describe("a function", () => {
       "s gateway_must_exist",
       "s is_own_fault",
       "s replay_candidates",
-      "s rfc3339",
     ]);
   });
 

@@ -268,8 +268,9 @@ describe("retention", () => {
   test("of events is a week unless another time is given", async () => {
     await maintain("2030-06-01T12:00:00Z");
     await outbox.pool.query(
-      `insert into outbox.events (at, type, data)
-       values ('2030-05-25T12:00:00Z', 'dead', '{"id": 1}'), ('2030-05-26T12:00:00Z', 'dead', '{"id": 2}')`,
+      `insert into outbox.events (at, type, happened_at, data)
+       select at, 'dead', at, '{}'
+       from (values (timestamptz '2030-05-25T12:00:00Z'), ('2030-05-26T12:00:00Z')) as kept (at)`,
     );
     const week = "select outbox.maintain(null, null, as_of => $1) as did";
     expect(await rows(week, ["2030-06-01T11:59:59Z"])).toEqual([]);

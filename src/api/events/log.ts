@@ -82,7 +82,7 @@ const ROWS: Of<string> = {
     order by sent_at, id
     limit $4`,
   events: `
-    select at, id, type, data
+    select at, id, type, happened_at, data
     from outbox.events
     where (at, id) > ($1, $2)
       and at < $3
@@ -90,14 +90,25 @@ const ROWS: Of<string> = {
     limit $4`,
 };
 
+/** Of outbox.events; a row of outbox.sent has other columns, and they are its data. */
 interface Row extends Place {
   readonly type?: EventType;
+  readonly happened_at?: string;
   readonly data?: Event["data"];
 }
 
-function eventOf(source: Source, { at, type = "settled", data, ...sent }: Row): Event {
-  return { source, at, id: sent.id, type, data: data ?? { ...sent, sent_at: at } };
+function eventOf(source: Source, { at, type = "settled", happened_at = at, data, ...sent }: Row): Event {
+  return { source, at, id: sent.id, type, data: { ...(data ?? sent), [TIMES[type]]: happened_at } };
 }
+
+/** What its time is called. */
+const TIMES: Readonly<Record<EventType, string>> = {
+  settled: "sent_at",
+  dead: "died_at",
+  gateway_held: "changed_at",
+  gateway_resumed: "changed_at",
+  scheduler: "changed_at",
+};
 
 /** Both in the order of time. One that was cut off is known no further, so the other is left there, too. */
 export function merge(
