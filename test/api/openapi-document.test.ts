@@ -58,6 +58,17 @@ test("without metrics it does not promise any", async () => {
   expect((await without.request("/metrics")).status).toBe(404);
 });
 
+test("the events of the stream have schemas, and its example keeps to them", () => {
+  const [, stream] = operations.find(([, { operationId }]) => operationId === "streamEvents") ?? [];
+  const example = String(stream?.responses[200]?.content?.["text/event-stream"]?.example);
+  const blocks = [...example.matchAll(/^event: (\w+)\nid: [\w-]+\ndata: (.*)\n\n/gm)];
+  const components = [...(stream?.description ?? "").matchAll(/`(\w+)` \| \[(\w+)\]/g)];
+  expect(components.map(([, event]) => event)).toEqual(blocks.map(([, event]) => event));
+  expect(components).toHaveLength(5);
+  for (const [n, [, , component]] of components.entries())
+    check(document, { $ref: `#/components/schemas/${component}` }, JSON.parse(blocks[n]?.[2] ?? ""));
+});
+
 describe.each(operations)("%s", (_name, operation) => {
   test("says what it is, and where it belongs", () => {
     for (const text of [operation.operationId, operation.summary, operation.description])
