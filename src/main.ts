@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ServerError } from "./api/server.ts";
+import { printedApiKey } from "./api-key.ts";
 import { banner } from "./banner.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
@@ -67,9 +68,15 @@ function secretsOf(config: Config): string[] {
 
 async function main(): Promise<void> {
   const [command = "start", ...rest] = process.argv.slice(2);
+  if (command === "api-key") {
+    const printed = printedApiKey(rest);
+    if (typeof printed !== "string") throw new ConfigError([printed.fault]);
+    process.stdout.write(printed);
+    return;
+  }
   if (!["start", "migrate"].includes(command) || rest.length > 0) {
     throw new ConfigError([
-      `"${[command, ...rest].join(" ")}" is no command; there are start (the default) and migrate`,
+      `"${[command, ...rest].join(" ")}" is no command; there are start (the default), migrate and api-key`,
     ]);
   }
   const { config, crontab } = readSettings(command === "start");

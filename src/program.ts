@@ -169,7 +169,9 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const app = createApp({
     pool: apiPool,
     version,
-    loopbackOnly: isLoopback(config.host),
+    keys: config.api.keys,
+    corsOrigins: config.api.corsOrigins,
+    loopbackOnly: config.loopbackOnly,
     log: (level, fields, message) => log[level](fields, message),
     metrics: () => metrics.render(),
     alive: () =>
@@ -199,12 +201,6 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     onError: (error) => log.error({ err: error }, "the HTTP server cannot take a connection"),
   });
   await services.start("HTTP server", server);
-  if (!isLoopback(config.host)) {
-    log.warn(
-      { host: config.host },
-      "the API has no keys: whoever reaches this address can read messages and stop the scheduler",
-    );
-  }
 
   const gateways = await throughOutages({ connectionString, log: warn, signal }, async () => {
     await migrate({ connectionString, log: (message) => log.info(message) });
@@ -288,8 +284,4 @@ function stoppedGateways(gateways: readonly Gateway[]): { detail?: string } {
     return `${name}: ${hold_reason} until ${held_until} (${hold_detail})`;
   });
   return stopped.length === 0 ? {} : { detail: stopped.join("; ") };
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\./.test(host);
 }

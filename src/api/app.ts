@@ -1,21 +1,28 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import { createAccesses } from "./access.ts";
+import { createCursors } from "./cursor.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
+import { API } from "./documentation.ts";
 import { toProblem } from "./error-to-problem.ts";
 import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
-import { addOperations } from "./operations-routes.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
-import { addScheduler } from "./scheduler-route.ts";
-import { addSentMessages } from "./sent-messages-route.ts";
+import { addOperations } from "./routes/operations.ts";
+import { addScheduler } from "./routes/scheduler.ts";
+import { addSentMessages } from "./routes/sent-messages.ts";
 import { addSwaggerUi } from "./swagger-ui.ts";
 
-const MAX_BODY_BYTES = 64 * 1024;
+const KIB = 1_024;
+/** A thousand messages of the longest contents, with room for their metadata. */
+const MAX_MESSAGES_BYTES = 8 * KIB * KIB;
+const MAX_BODY_BYTES = 64 * KIB;
 
 /** The whole HTTP face, without a socket: `app.request("/readyz")` answers in process. */
 export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
@@ -44,6 +51,8 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
     }),
   );
   app.use(neverCached);
+  const origins = dependencies.corsOrigins ?? [];
+  if (origins.length > 0) app.use(allowOrigins(origins));
   app.use(
     methodNotAllowed({
       app,
@@ -58,10 +67,12 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
     }),
   );
   if (dependencies.loopbackOnly) app.use(onlyLoopbackNames);
-  app.use(bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge }));
+  app.use(limitBodies);
 
-  addSentMessages(app, dependencies);
-  addScheduler(app, dependencies);
+  const access = createAccesses(dependencies);
+  const cursors = createCursors(dependencies.pool);
+  addSentMessages(app, dependencies, access, cursors);
+  addScheduler(app, dependencies, access);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
   addSwaggerUi(app);
@@ -74,6 +85,32 @@ const neverCached: MiddlewareHandler<ApiEnv> = async (c, next) => {
   if (!c.res.headers.has("Cache-Control")) c.header("Cache-Control", "no-store");
 };
 
+/** Keys, not cookies, say who asks: so no credentials of the browser. */
+function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
+  return cors({
+    origin: [...origins],
+    allowHeaders: [
+      "Authorization",
+      "Content-Type",
+      "Idempotency-Key",
+      "If-Match",
+      "If-None-Match",
+      "Last-Event-ID",
+      "X-Request-Id",
+    ],
+    exposeHeaders: [
+      "ETag",
+      "Link",
+      "Location",
+      "RateLimit",
+      "RateLimit-Policy",
+      "Retry-After",
+      "X-Request-Id",
+    ],
+    maxAge: 600,
+  });
+}
+
 /** The path without the query: a query may hold a recipient. */
 function logRequests(log: ApiDependencies["log"]): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
@@ -84,12 +121,21 @@ function logRequests(log: ApiDependencies["log"]): MiddlewareHandler<ApiEnv> {
       method: c.req.method,
       path: c.req.path,
       status: c.res.status,
+      key: c.get("caller")?.name,
       duration_ms: Math.round(performance.now() - start),
     };
     log("debug", fields, "request answered");
   };
 }
 
-function tooLarge(): never {
-  throw new ProblemError("body-too-large", `At most ${MAX_BODY_BYTES} bytes.`);
+const limitBodies: MiddlewareHandler<ApiEnv> = (c, next) =>
+  c.req.method === "POST" && c.req.path === `${API}/messages` ? limitMessages(c, next) : limitOthers(c, next);
+
+const limitMessages = bodyLimit({ maxSize: MAX_MESSAGES_BYTES, onError: tooLarge(MAX_MESSAGES_BYTES) });
+const limitOthers = bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge(MAX_BODY_BYTES) });
+
+function tooLarge(bytes: number) {
+  return (): never => {
+    throw new ProblemError("body-too-large", `At most ${bytes / KIB} KiB.`);
+  };
 }

@@ -41,13 +41,16 @@ export async function onConnection<T>(
   }
 }
 
+/** Whoever has it locked may take long: that is told at once, before our own deadline would say the database is away. */
+const BEGIN = "begin; set local lock_timeout = '1500ms'";
+
 /** Runs `work` in one transaction of its own: committed when it returns, rolled back when it throws. */
 export function inTransaction<T>(
   pool: ApiDependencies["pool"],
   work: (query: Query) => Promise<T>,
 ): Promise<T> {
   return onConnection(pool, async (query) => {
-    await query("begin", []);
+    await query(BEGIN, []);
     try {
       const result = await work(query);
       await query("commit", []);

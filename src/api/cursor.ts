@@ -1,43 +1,96 @@
-import { createHash } from "node:crypto";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { onConnection } from "./connection.ts";
+import type { ApiDependencies } from "./dependencies.ts";
 import { isInstant } from "./instant.ts";
+import { ProblemError } from "./problem.ts";
 
-/** Where a page ended: a row's time, to the microsecond, and its id, which orders rows of one time. */
+/** Where a page ended: a row's id, and before it its time, to the microsecond, where the list is ordered by time. */
 export interface Position {
-  readonly at: string;
+  readonly at?: string;
   readonly id: number;
 }
 
-export interface Cursor {
-  readonly position: Position;
-  /** Says which list and filters the cursor was made for. */
-  readonly scope: string;
+/** Which list, and everything that decides which rows it holds and in which order. */
+export interface Scope {
+  readonly list: string;
+  readonly filters: Readonly<Record<string, string | number | boolean | undefined>>;
+}
+
+export interface Cursors {
+  seal(position: Position, scope: Scope): Promise<string>;
+  /** Throws invalid-request for what is not, to the last character, a cursor of this list and these filters. */
+  open(text: string, scope: Scope): Promise<Position>;
+}
+
+/**
+ * Opaque to clients: a position, a digest of its scope, and a keyed digest of both, so that no part can be changed. The key is in
+ * the database (outbox.scheduler.cursor_key): a cursor of one relayer is good at every other, and after a restart.
+ */
+export function createCursors(pool: ApiDependencies["pool"]): Cursors {
+  let known: Promise<Buffer> | undefined;
+  const key = () => {
+    known ??= readKey(pool);
+    known.catch(() => {
+      known = undefined;
+    });
+    return known;
+  };
+  return {
+    async seal({ at = "-", id }, scope) {
+      const body = `${at} ${id} ${digestOf(scope)}`;
+      return Buffer.from(`${body} ${macOf(await key(), body)}`).toString("base64url");
+    },
+    async open(text, scope) {
+      const found = SHAPE.exec(Buffer.from(text, "base64url").toString("latin1"))?.groups;
+      // Decoding skips what is not base64url, so only the round trip shows that nothing was added.
+      if (found === undefined || Buffer.from(text, "base64url").toString("base64url") !== text)
+        throw damaged();
+      const { body = "", at = "", id = "", digest = "", mac = "" } = found;
+      if (!timingSafeEqual(Buffer.from(macOf(await key(), body)), Buffer.from(mac))) throw damaged();
+      if (digest !== digestOf(scope)) throw ofOtherFilters(scope);
+      if (at === "-") return { id: Number(id) };
+      if (!isInstant(at)) throw damaged();
+      return { at, id: Number(id) };
+    },
+  };
 }
 
 const SHAPE =
-  /^(?<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (?<id>\d{1,16}) (?<scope>[\w-]{11}) (?<check>[\w-]{11})$/;
+  /^(?<body>(?<at>-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (?<id>\d{1,16}) (?<digest>[\w-]{11})) (?<mac>[\w-]{22})$/;
 
-/** `filters` is everything that decides which rows a list holds, and in which order. */
-export function scopeOf(list: string, filters: readonly (string | number | undefined)[]): string {
-  return digest(JSON.stringify([list, ...filters.map((filter) => filter ?? null)]));
+async function readKey(pool: ApiDependencies["pool"]): Promise<Buffer> {
+  const [row] = await onConnection(pool, (query) =>
+    query<{ cursor_key: Buffer }>("select cursor_key from outbox.scheduler", []),
+  );
+  if (row === undefined) throw new Error("outbox.scheduler has no row");
+  return row.cursor_key;
 }
 
-export function sealCursor({ position, scope }: Cursor): string {
-  const sealed = `${position.at} ${position.id} ${scope}`;
-  return Buffer.from(`${sealed} ${digest(sealed)}`).toString("base64url");
+function digestOf({ list, filters }: Scope): string {
+  const given = Object.entries(filters)
+    .filter(([, value]) => value !== undefined)
+    .sort(([one], [other]) => (one < other ? -1 : 1));
+  return createHash("sha256")
+    .update(JSON.stringify([list, given]))
+    .digest()
+    .subarray(0, 8)
+    .toString("base64url");
 }
 
-/** Undefined when it is not, to the last character, what `sealCursor` made. */
-export function openCursor(text: string): Cursor | undefined {
-  const found = SHAPE.exec(Buffer.from(text, "base64url").toString("latin1"))?.groups;
-  if (found === undefined) return undefined;
-  const { at = "", id = "", scope = "" } = found;
-  // The digest is no secret: who computes it may still not send Postgres a time that it does not know.
-  if (!isInstant(at)) return undefined;
-  const cursor: Cursor = { position: { at, id: Number(id) }, scope };
-  // Decoding skips what is not base64url, so only the round trip shows that nothing was changed.
-  return sealCursor(cursor) === text ? cursor : undefined;
+function macOf(key: Buffer, body: string): string {
+  return createHmac("sha256", key).update(body).digest().subarray(0, 16).toString("base64url");
 }
 
-function digest(text: string): string {
-  return createHash("sha256").update(text).digest().subarray(0, 8).toString("base64url");
+function damaged(): ProblemError {
+  return fault("is damaged: send next_cursor as it came, or leave it out to start again");
+}
+
+function ofOtherFilters({ filters }: Scope): ProblemError {
+  return fault(
+    `was made for another list or other filters: send it with the ${Object.keys(filters).join(", ")} it came with, or leave it out to start again`,
+  );
+}
+
+function fault(detail: string): ProblemError {
+  return new ProblemError("invalid-request", undefined, [{ detail, parameter: "cursor" }]);
 }

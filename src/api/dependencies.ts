@@ -1,5 +1,8 @@
+import type { HttpBindings } from "@hono/node-server";
 import type { RequestIdVariables } from "hono/request-id";
 import type pg from "pg";
+import type { ApiKey } from "../config/api-keys.ts";
+import type { Caller } from "./keys.ts";
 
 /** What the API needs from the program around it. */
 export interface ApiDependencies {
@@ -10,6 +13,10 @@ export interface ApiDependencies {
   readonly metrics?: () => Promise<{ contentType: string; body: string }>;
   readonly version: string;
   readonly log: Log;
+  /** None: whoever reaches the server may do everything. */
+  readonly keys?: readonly ApiKey[];
+  /** Web sites, besides our own pages, whose scripts may use the API. */
+  readonly corsOrigins?: readonly string[];
   /** True when the server listens on a loopback address: only loopback names are then accepted as Host. */
   readonly loopbackOnly?: boolean;
 }
@@ -25,4 +32,8 @@ export type Log = (
   message: string,
 ) => void;
 
-export type ApiEnv = { Variables: RequestIdVariables };
+export type ApiEnv = {
+  /** Absent in process, without a server. */
+  Bindings: Partial<HttpBindings>;
+  Variables: RequestIdVariables & { caller: Caller };
+};

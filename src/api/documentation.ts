@@ -4,7 +4,10 @@ export const API = "/api/v1";
 
 export const TAG = {
   messages: "messages",
+  deadLetters: "dead letters",
+  gateways: "gateways",
   scheduler: "scheduler",
+  insight: "insight",
   operations: "operations",
 } as const;
 
@@ -13,19 +16,75 @@ const ERRORS_EXAMPLE = [{ detail: "must be a whole number from 1 to 200", parame
 /** A guard before every route, and a bug in any of them. */
 const EVERYWHERE = ["wrong-host", "internal-error"] as const;
 
+/** What the guards and the database add to every route that needs a key. */
+const GUARDED = [
+  "unauthenticated",
+  "insufficient-scope",
+  "too-many-failures",
+  "not-ready",
+  "database-unavailable",
+] as const;
+
+/** What a route that reads may answer besides its own problems. */
+export const READING = [...GUARDED, "not-acceptable", "query-too-slow"] as const;
+
+/** What a route that changes something may answer besides its own problems. */
+export const CHANGING = [
+  ...GUARDED,
+  "not-acceptable",
+  "foreign-origin",
+  "body-too-large",
+  "busy",
+  "query-too-slow",
+] as const;
+
+/** What a route that takes a body may answer besides. */
+export const WITH_BODY = ["invalid-request", "malformed-request", "unsupported-media-type"] as const;
+
 type Status<S extends ProblemSlug> = (typeof PROBLEMS)[S | (typeof EVERYWHERE)[number]]["status"];
+
+type Headers = Record<string, { description: string; schema: { type: "integer" | "string" } }>;
 
 interface ProblemResponse {
   description: string;
-  headers?: Record<string, { description: string; schema: { type: "integer" } }>;
+  headers?: Headers;
   content: {
     "application/problem+json": { schema: typeof Problem; examples: Record<string, { value: unknown }> };
   };
 }
 
-const RETRY_AFTER = {
+const RETRY_AFTER: Headers = {
   "Retry-After": { description: "Seconds to wait.", schema: { type: "integer" } },
-} as const;
+};
+const RATE_LIMIT: Headers = {
+  RateLimit: {
+    description: "How many failures this address has left (r), and for how many seconds (t).",
+    schema: { type: "string" },
+  },
+  "RateLimit-Policy": {
+    description: "How many failures (q) an address may have in so many seconds (w).",
+    schema: { type: "string" },
+  },
+};
+const AUTHENTICATE: Headers = {
+  "WWW-Authenticate": { description: "What kind of key is needed.", schema: { type: "string" } },
+};
+
+/** For an answer that may have a next page. */
+export const NEXT_LINK: Headers = {
+  Link: {
+    description: 'The next page, with `rel="next"`, while there is one (RFC 8288).',
+    schema: { type: "string" },
+  },
+};
+
+/** Not all of them come with every problem of the status. */
+const HEADERS: Readonly<Record<number, Headers>> = {
+  401: { ...AUTHENTICATE, ...RATE_LIMIT },
+  403: AUTHENTICATE,
+  429: { ...RETRY_AFTER, ...RATE_LIMIT },
+  503: RETRY_AFTER,
+};
 
 /** The part of a route's `responses` that says which problems it may answer with. */
 export function problems<S extends ProblemSlug = never>(
@@ -37,7 +96,7 @@ export function problems<S extends ProblemSlug = never>(
     const before = responses[status];
     responses[status] = {
       description: before === undefined ? `${title}.` : `${before.description} Or: ${title}.`,
-      ...(status === 503 ? { headers: RETRY_AFTER } : {}),
+      ...(HEADERS[status] === undefined ? {} : { headers: HEADERS[status] }),
       content: {
         "application/problem+json": {
           schema: Problem,

@@ -1,17 +1,31 @@
 import { HTTPException } from "hono/http-exception";
 import { isOutage } from "../db/outage.ts";
-import { ProblemError, type ProblemSlug } from "./problem.ts";
+import { type Fault, ProblemError, type ProblemSlug } from "./problem.ts";
 
 /**
- * The one place where the SQLSTATEs that our SQL functions raise (class OB) become HTTP. Their messages are
- * written for users, so they are passed on; no other database error's message ever is.
+ * The one place where a SQLSTATE becomes HTTP. The messages of our SQL functions (class OB) are written for users, so
+ * they are passed on; no other database error's message ever is.
  */
-const BY_SQLSTATE: Readonly<Record<string, ProblemSlug>> = {
-  OB001: "unknown-gateway",
+const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemError>> = {
+  OB001: ({ message }) =>
+    new ProblemError("refused-message", undefined, [{ detail: message, pointer: "#/gateway" }]),
+  OB005: passedOn("wrong-state"),
+  OB006: passedOn("unknown-message"),
+  OB007: ({ message, constraint }) =>
+    constraint === "replay_needs_expires_at"
+      ? new ProblemError("replay-needs-expires-at", message)
+      : new ProblemError("replay-needs-force", message),
+  OB008: passedOn("replay-not-running"),
+  // check_violation, of a table or raised by a function in its stead
+  "23514": ({ constraint }) => new ProblemError("refused-message", undefined, [brokenRule(constraint)]),
+  // unique_violation
+  "23505": () => new ProblemError("dedupe-key-used", "Another message has it since."),
+  // lock_not_available, deadlock_detected
+  "55P03": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
+  "40P01": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
+  // query_canceled: the server's statement_timeout, or a DBA, ended the query
+  "57014": () => new ProblemError("query-too-slow", "It was cancelled. Ask for less."),
 };
-
-/** The server's statement_timeout, or a DBA, ended the query. */
-const QUERY_CANCELED = "57014";
 
 /** What Hono and its validators throw by themselves, before a route is reached. */
 const BY_STATUS: Readonly<Record<number, ProblemSlug>> = {
@@ -29,13 +43,40 @@ export function toProblem(error: unknown): ProblemError {
   }
   if (isOutage(error))
     return new ProblemError("database-unavailable", "It does not answer. Ask again shortly.");
-  const code = sqlstate(error);
-  if (code === QUERY_CANCELED) return new ProblemError("query-too-slow", "It was cancelled. Ask for less.");
-  const slug = BY_SQLSTATE[code];
-  if (slug !== undefined && error instanceof Error) return new ProblemError(slug, error.message);
+  const explain = isDatabaseFault(error) ? BY_SQLSTATE[error.code] : undefined;
+  if (explain !== undefined) return explain(error as DatabaseFault);
   return new ProblemError("internal-error", "The log tells more, under this request's id.");
 }
 
-function sqlstate(error: unknown): string {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+export interface DatabaseFault {
+  readonly code: string;
+  readonly message: string;
+  readonly constraint?: string | undefined;
+}
+
+function isDatabaseFault(error: unknown): error is DatabaseFault {
+  return error instanceof Error && "code" in error && typeof error.code === "string";
+}
+
+function passedOn(slug: ProblemSlug): (error: DatabaseFault) => ProblemError {
+  return ({ message }) => new ProblemError(slug, message);
+}
+
+const COLUMNS = [
+  "recipient",
+  "content",
+  "priority",
+  "metadata",
+  "dedupe_key",
+  "available_at",
+  "expires_at",
+  "max_messages",
+];
+
+/** A constraint's name says which column it is about, and what is wrong: `expires_at_in_the_past`. */
+export function brokenRule(constraint = ""): Fault {
+  const column = COLUMNS.find((name) => constraint.startsWith(`${name}_`));
+  if (column === undefined)
+    return { detail: constraint.replaceAll("_", " ") || "breaks a rule of the table" };
+  return { detail: constraint.slice(column.length + 1).replaceAll("_", " "), pointer: `#/${column}` };
 }

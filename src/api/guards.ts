@@ -7,10 +7,6 @@ type Guard = MiddlewareHandler<ApiEnv>;
 
 const LOOPBACK_NAME = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/i;
 
-export function isLoopback(host: string): boolean {
-  return LOOPBACK_NAME.test(host.includes(":") ? `[${host}]` : host);
-}
-
 /**
  * Against DNS rebinding: a web page may point its own name at 127.0.0.1 and so reach a server that listens on
  * loopback only, but the browser then still sends that name as the Host.
@@ -29,16 +25,19 @@ export const onlyLoopbackNames: Guard = async (c, next) => {
  * Against cross-site request forgery: a web page elsewhere can make a browser send a POST, though not read the
  * answer. Browsers then say where the page is from; curl and services do not, and pass.
  */
-export const onlyOwnOrigin: Guard = async (c, next) => {
-  const origin = c.req.header("Origin");
-  const foreign = c.req.header("Sec-Fetch-Site") === "cross-site";
-  if (foreign || (origin !== undefined && !namesHost(origin, hostOf(c.req.raw))))
-    throw new ProblemError(
-      "foreign-origin",
-      "This changes something, so only pages of this server may ask for it.",
-    );
-  await next();
-};
+export function onlyOwnOrigin(friends: readonly string[]): Guard {
+  return async (c, next) => {
+    const origin = c.req.header("Origin");
+    const foreign = c.req.header("Sec-Fetch-Site") === "cross-site";
+    const friend = origin !== undefined && friends.includes(origin);
+    if (!friend && (foreign || (origin !== undefined && !namesHost(origin, hostOf(c.req.raw)))))
+      throw new ProblemError(
+        "foreign-origin",
+        "This changes something, so only pages of this server, and of api.cors_origins, may ask for it.",
+      );
+    await next();
+  };
+}
 
 export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
   return async (_c, next) => {

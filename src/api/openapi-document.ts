@@ -1,15 +1,19 @@
 import { type OpenAPIHono, z } from "@hono/zod-openapi";
+import { SECURITY_SCHEME } from "./access.ts";
 import type { ApiEnv } from "./dependencies.ts";
 import { API, problems, TAG } from "./documentation.ts";
 
 export const DOCUMENT_PATH = `${API}/openapi.json`;
 
 const DESCRIPTION = `
-What was sent, and whether the relay runs. Messages are put in with SQL:
+Text messages on their way out: put in, looked up, changed, cancelled, replayed; and the relay that delivers them. Messages
+can be put in with SQL too, in the transaction of your own data:
 \`INSERT INTO outbox.messages (recipient, content) VALUES ('+905551234567', 'hi')\`.
 
-Every error is \`application/problem+json\` (RFC 9457). Every answer carries \`X-Request-Id\`: the one that came with
-the request, or a new one.`;
+Where the server has keys, send one: \`Authorization: Bearer <key>\`. Without the scope \`read_pii\` numbers are masked and
+contents left out. Lists are paged: follow \`next_cursor\`, or the \`Link\` with \`rel="next"\`. Every error is
+\`application/problem+json\` (RFC 9457). Every answer carries \`X-Request-Id\`: the one that came with the request, or a
+new one.`;
 
 const LICENSE = { name: "MIT", identifier: "MIT" };
 
@@ -20,6 +24,7 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
     path: DOCUMENT_PATH,
     operationId: "getOpenApiDocument",
     tags: [TAG.operations],
+    security: [],
     summary: "This document",
     description: "The API as OpenAPI 3.1, made from the schemas that check its requests.",
     responses: {
@@ -36,6 +41,15 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
     },
   });
 
+  app.openAPIRegistry.registerComponent("securitySchemes", SECURITY_SCHEME, {
+    type: "http",
+    scheme: "bearer",
+    description:
+      "A key of this server, made by `npm run api-key -- NAME SCOPES`. Scopes: `read`; `read_pii` (whole numbers and " +
+      "contents); `write` (put in, change, cancel); `operate` (replay, pause, start and stop). A server without keys, on " +
+      "loopback, asks for none.",
+  });
+
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "outbox-relayer", version, description: DESCRIPTION.trim(), license: LICENSE },
@@ -43,6 +57,9 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
     security: [],
     tags: [
       { name: TAG.messages, description: "Text messages and what became of them." },
+      { name: TAG.deadLetters, description: "What ended without being sent, and its way back." },
+      { name: TAG.gateways, description: "The HTTP peers that take messages." },
+      { name: TAG.insight, description: "What happens, and who did what." },
       { name: TAG.scheduler, description: "Starting and stopping the relay, everywhere at once." },
       { name: TAG.operations, description: "For load balancers, monitoring and tools." },
     ],

@@ -1,6 +1,7 @@
 import { onConnection } from "./connection.ts";
 import type { Position } from "./cursor.ts";
 import type { ApiDependencies } from "./dependencies.ts";
+import { MESSAGE_COLUMNS } from "./message.ts";
 import { ProblemError } from "./problem.ts";
 
 export interface SentFilters {
@@ -30,8 +31,7 @@ export interface SentRow {
   readonly last_error: string | null;
 }
 
-const COLUMNS = `id, gateway, priority, recipient, content, metadata, dedupe_key, attempts, available_at,
-  expires_at, created_at, sent_at, gateway_message_id, duration_ms, last_error`;
+const COLUMNS = `${MESSAGE_COLUMNS}, sent_at, gateway_message_id, duration_ms`;
 
 /** Filters without an index of their own may look through much history. */
 const PATIENT = {
@@ -74,7 +74,7 @@ export function pageQuery(filters: SentFilters, from: Position | undefined, coun
 
   if (from !== undefined) {
     const beyond = filters.order === "asc" ? ">" : "<";
-    const at = $(from.at);
+    const at = $(from.at ?? "");
     conditions.push(`(sent_at, id) ${beyond} (${at}, ${$(from.id)})`);
     // Says nothing new, but a comparison of rows does not prune partitions, and this does.
     conditions.push(`sent_at ${beyond}= ${at}`);

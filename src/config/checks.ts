@@ -1,6 +1,7 @@
 import { parseDuration } from "./duration.ts";
 import { type Environment, environmentName } from "./environment.ts";
 import { type Given, type Section, sectionOf } from "./given.ts";
+import { isLoopback } from "./loopback.ts";
 
 /** The faults that no setting has alone. Works on what was given, so that they are told beside all others. */
 export function crossFaults(given: Given, env: Environment, relays: boolean): string[] {
@@ -9,6 +10,7 @@ export function crossFaults(given: Given, env: Environment, relays: boolean): st
     ...givenTwiceFaults(given),
     ...delayFaults(given, "retry", "base_delay", "max_delay"),
     ...delayFaults(given, "circuit", "pause", "max_pause"),
+    ...(relays ? openApiFaults(given) : []),
     ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
   ];
 }
@@ -66,6 +68,17 @@ function delayFaults({ settings, origin }: Given, section: string, first: string
     );
     return [`${one}: ${given[first]} is longer than the ${given[longest]} of ${other}`];
   }
+}
+
+/** Without keys, whoever reaches the API may read every message and stop the relay. */
+function openApiFaults({ settings, origin }: Given): string[] {
+  const { host } = settings;
+  const { keys } = sectionOf(settings, "api");
+  const hasKeys = Array.isArray(keys) ? keys.length > 0 : keys !== undefined;
+  if (typeof host !== "string" || host === "" || hasKeys || isLoopback(host)) return [];
+  return [
+    `${origin(["host"])}: ${JSON.stringify(host)} can be reached from other machines, and the API has no keys: make one with npm run api-key -- NAME SCOPES and set API_KEYS, or listen on 127.0.0.1`,
+  ];
 }
 
 /** In production nothing stands in: neither a database of our own nor a demo gateway. */

@@ -1,3 +1,5 @@
+import type { ApiKey } from "./api-keys.ts";
+
 /** What the configuration names about a gateway. What is absent is the DBA's, in `outbox.gateways`. */
 export interface GatewaySettings {
   readonly url?: string;
@@ -26,6 +28,14 @@ export interface Config {
   readonly host: string;
   /** 0 is any free port. */
   readonly port: number;
+  /** Whether `host` is an address that only this machine reaches. */
+  readonly loopbackOnly: boolean;
+  readonly api: {
+    /** None: everyone who reaches the server may do everything, and `host` is a loopback address. */
+    readonly keys: readonly ApiKey[];
+    /** Web sites, besides this server's own pages, whose scripts may use the API. */
+    readonly corsOrigins: readonly string[];
+  };
   /** undefined: no database is configured. */
   readonly databaseUrl: string | undefined;
   readonly embeddedPostgres: { readonly port: number; readonly dataDir: string };

@@ -1,4 +1,5 @@
 import type { Config, GatewaySettings } from "./config.ts";
+import { isLoopback } from "./loopback.ts";
 import type { Settings } from "./schema.ts";
 import { composeUrl } from "./urls.ts";
 
@@ -8,6 +9,8 @@ export function resolve(settings: Settings): Config {
   return {
     host: settings.host,
     port: settings.port,
+    loopbackOnly: isLoopback(settings.host),
+    api: { keys: settings.api.keys, corsOrigins: settings.api.cors_origins },
     databaseUrl: settings.database_url ?? postgresFromParts(settings.postgres),
     embeddedPostgres: { port: embedded_postgres.port, dataDir: embedded_postgres.data_dir },
     redis: redis(settings.redis),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { apiKeys, webOrigins } from "./lists.ts";
 import { postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
 import {
   duration,
@@ -51,6 +52,10 @@ const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
 export const schema = z.object({
   host: text().prefault("127.0.0.1"),
   port: integer(0, 65_535).prefault(8_080),
+  api: z.object({
+    keys: apiKeys().prefault([]),
+    cors_origins: webOrigins().prefault([]),
+  }),
   database_url: postgresUrl().optional(),
   postgres: z.object({
     host: text().optional(),

@@ -1,40 +1,85 @@
-import fc from "fast-check";
-import { expect, test } from "vitest";
-import { openCursor, scopeOf, sealCursor } from "../../src/api/cursor.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Cursors, createCursors, type Position, type Scope } from "../../src/api/cursor.ts";
+import { useDatabase } from "../support/database.ts";
+import { poolFor } from "./api-under-test.ts";
 
-const scope = scopeOf("messages/sent", ["desc", undefined]);
+const database = useDatabase();
+let pool: ReturnType<typeof poolFor>;
+let cursors: Cursors;
 
-test("what is sealed opens, for every time and id", () => {
-  const micros = fc.integer({ min: 0, max: 999 }).map((n) => `${n}`.padStart(3, "0"));
-  const dates = fc.date({
-    min: new Date("0001-01-01T00:00:00Z"),
-    max: new Date("9999-12-31T23:59:59Z"),
-    noInvalidDate: true,
+beforeAll(() => {
+  pool = poolFor(database.url);
+  cursors = createCursors(pool);
+});
+afterAll(() => pool.end());
+
+const SCOPE: Scope = { list: "messages/sent", filters: { order: "desc", gateway: "bulk", after: undefined } };
+const POSITION: Position = { at: "2026-11-23T09:30:00.123456Z", id: 9_007_199_254_740_991 };
+
+const refused = (detail: RegExp) =>
+  expect.objectContaining({
+    slug: "invalid-request",
+    errors: [{ detail: expect.stringMatching(detail), parameter: "cursor" }],
   });
-  fc.assert(
-    fc.property(dates, micros, fc.maxSafeNat(), (date, sub, id) => {
-      const position = { at: date.toISOString().replace("Z", `${sub}Z`), id };
-      expect(openCursor(sealCursor({ position, scope }))).toEqual({ position, scope });
-    }),
-  );
+
+test.each([POSITION, { id: 1 }])("what was sealed opens again, to the microsecond: %o", async (position) => {
+  expect(await cursors.open(await cursors.seal(position, SCOPE), SCOPE)).toEqual(position);
 });
 
-test("what was not sealed does not open", () => {
-  fc.assert(fc.property(fc.oneof(fc.string(), fc.base64String()), (text) => openCursor(text) === undefined));
+test("it says nothing to clients, and may stand in a URL", async () => {
+  const cursor = await cursors.seal(POSITION, SCOPE);
+  expect(cursor).toMatch(/^[\w-]+$/);
+  expect(cursor).not.toContain("2026");
 });
 
-test("a time that Postgres does not know does not open, sealed or not", () => {
-  const position = { at: "2026-13-01T00:00:00.000000Z", id: 1 };
-  expect(openCursor(sealCursor({ position, scope }))).toBeUndefined();
+test("another process of the same database opens it", async () => {
+  const elsewhere = createCursors(pool);
+  expect(await elsewhere.open(await cursors.seal(POSITION, SCOPE), SCOPE)).toEqual(POSITION);
 });
 
-test("a scope is its list and every filter, in its place", () => {
-  const scopes = [
-    scopeOf("messages/sent", ["a", undefined]),
-    scopeOf("messages/sent", [undefined, "a"]),
-    scopeOf("messages/sent", ["a", ""]),
-    scopeOf("messages/sent", ["a"]),
-    scopeOf("dead-letters", ["a", undefined]),
-  ];
-  expect(new Set(scopes).size).toBe(scopes.length);
+test("another database's is refused", async () => {
+  const cursor = await cursors.seal(POSITION, SCOPE);
+  await pool.query("update outbox.scheduler set cursor_key = '\\x00'");
+  await expect(createCursors(pool).open(cursor, SCOPE)).rejects.toEqual(refused(/^is damaged/));
+});
+
+test.each<[string, Scope]>([
+  ["another list", { ...SCOPE, list: "dead-letters" }],
+  ["another filter", { ...SCOPE, filters: { ...SCOPE.filters, gateway: "default" } }],
+  ["one filter more", { ...SCOPE, filters: { ...SCOPE.filters, after: "2026-11-23T09:30:00Z" } }],
+  ["one filter fewer", { ...SCOPE, filters: { order: "desc" } }],
+])("with %s it is refused", async (_what, scope) => {
+  const cursor = await cursors.seal(POSITION, SCOPE);
+  await expect(cursors.open(cursor, scope)).rejects.toEqual(refused(/other filters: send it with the order/));
+});
+
+test("the order in which filters are given is none", async () => {
+  const turned = { list: SCOPE.list, filters: { gateway: "bulk", order: "desc" } };
+  expect(await cursors.open(await cursors.seal(POSITION, SCOPE), turned)).toEqual(POSITION);
+});
+
+describe("tampered with", () => {
+  test("each single changed bit is noticed", async () => {
+    const bytes = Buffer.from(await cursors.seal(POSITION, SCOPE), "base64url");
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const changed = Buffer.from(bytes);
+      changed.writeUInt8(changed.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+      await expect(cursors.open(changed.toString("base64url"), SCOPE)).rejects.toEqual(refused(/./));
+    }
+  });
+
+  test("so is what is appended, cut off or not base64url", async () => {
+    const cursor = await cursors.seal(POSITION, SCOPE);
+    for (const changed of [
+      "",
+      "A",
+      `${cursor}A`,
+      `${cursor}=`,
+      ` ${cursor}`,
+      cursor.slice(1),
+      cursor.slice(0, -1),
+      "é",
+    ])
+      await expect(cursors.open(changed, SCOPE), changed).rejects.toEqual(refused(/^is damaged/));
+  });
 });

@@ -245,24 +245,44 @@ describe("the unexpected", () => {
     }
   });
 
-  test("an unknown gateway, as our SQL functions raise it, is a 404 in their words", async () => {
+  test.each<[string, string, number, object]>([
+    [
+      "select outbox.pause('nope')",
+      "refused-message",
+      422,
+      { errors: [{ detail: expect.stringContaining("nope"), pointer: "#/gateway" }] },
+    ],
+    [
+      "insert into outbox.messages (recipient, content) values ('5', 'hi')",
+      "refused-message",
+      422,
+      { errors: [{ detail: "not e164", pointer: "#/recipient" }] },
+    ],
+    [
+      "insert into outbox.messages (recipient, content, attempts) values ('+905551234567', 'hi', -1)",
+      "refused-message",
+      422,
+      { errors: [{ detail: "attempts negative" }] },
+    ],
+    ["select outbox.cancel(7)", "unknown-message", 404, { detail: expect.stringContaining("7") }],
+    [raise("OB005"), "wrong-state", 409, { detail: "for users" }],
+    [raise("OB007", "replay_needs_force"), "replay-needs-force", 409, { detail: "for users" }],
+    [raise("OB007", "replay_needs_expires_at"), "replay-needs-expires-at", 409, { detail: "for users" }],
+    [raise("23505"), "dedupe-key-used", 409, { detail: expect.not.stringContaining("for users") }],
+    [raise("55P03"), "busy", 503, { detail: expect.not.stringContaining("for users") }],
+    [raise("40P01"), "busy", 503, { detail: expect.not.stringContaining("for users") }],
+    [raise("57014"), "query-too-slow", 503, { detail: expect.not.stringContaining("for users") }],
+    [raise("42P01"), "internal-error", 500, { detail: expect.not.stringContaining("for users") }],
+  ])("%s is %s", async (sql, slug, status, rest) => {
     const api = apiUnderTest(pool);
-    api.app.get("/probe", async (c) => c.json((await pool.query("select outbox.pause('nope')")).rows));
+    api.app.get("/probe", async (c) => c.json((await pool.query(sql)).rows));
     const answer = await api.request("/probe");
-    expect(answer.status).toBe(404);
+    expect(answer.status).toBe(status);
     expect(await answer.json()).toMatchObject({
-      type: "urn:outbox-relayer:problem:unknown-gateway",
-      detail: expect.stringContaining("nope"),
+      type: `urn:outbox-relayer:problem:${slug}`,
+      status,
+      ...rest,
     });
-  });
-
-  test("a cancelled query is a 503", async () => {
-    const api = apiUnderTest(pool);
-    api.app.get("/probe", async (c) => {
-      await pool.query("do $$ begin raise exception using errcode = '57014'; end $$");
-      return c.text("");
-    });
-    expect((await api.request("/probe")).status).toBe(503);
   });
 
   test("metrics that fail are a 500", async () => {
@@ -287,3 +307,7 @@ test("answers are not cached, not framed, not sniffed", async () => {
   expect(headers.get("X-Content-Type-Options")).toBe("nosniff");
   expect(headers.get("X-Powered-By")).toBeNull();
 });
+
+function raise(sqlstate: string, constraint = ""): string {
+  return `do $$ begin raise exception using errcode = '${sqlstate}', message = 'for users', constraint = '${constraint}'; end $$`;
+}

@@ -1,6 +1,6 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { isLoopback } from "../../src/api/guards.ts";
+import { isLoopback } from "../../src/config/loopback.ts";
 import { useDatabase } from "../support/database.ts";
 import { apiUnderTest, noPool, poolFor } from "./api-under-test.ts";
 

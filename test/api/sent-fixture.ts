@@ -6,6 +6,7 @@ export interface Sent {
   readonly sent_at: string;
   readonly gateway?: string;
   readonly recipient?: string;
+  readonly last_error?: string;
 }
 
 export async function makePastDays(pool: pg.Pool): Promise<void> {
@@ -23,10 +24,10 @@ export async function makePastDays(pool: pg.Pool): Promise<void> {
 export async function insertSent(pool: pg.Pool, rows: readonly Sent[]): Promise<void> {
   await pool.query(
     `insert into outbox.sent (id, gateway, priority, recipient, content, metadata, available_at, attempts,
-       claimed_by, claimed_at, created_at, sent_at, gateway_message_id, duration_ms)
+       claimed_by, claimed_at, created_at, sent_at, gateway_message_id, duration_ms, last_error)
      select id, coalesce(gateway, 'default'), 1, coalesce(recipient, '+905551234567'), 'text ' || id,
-       '{"order": 7}', sent_at, 1, 1, sent_at, sent_at, sent_at, 'gw-' || id, 12
-     from jsonb_to_recordset($1) as row (id bigint, sent_at timestamptz, gateway text, recipient text)`,
+       '{"order": 7}', sent_at, 1, 1, sent_at, sent_at, sent_at, 'gw-' || id, 12, last_error
+     from jsonb_to_recordset($1) as row (id bigint, sent_at timestamptz, gateway text, recipient text, last_error text)`,
     [JSON.stringify(rows)],
   );
 }

@@ -15,6 +15,8 @@ test("the defaults", () => {
   expect(load(undefined)).toStrictEqual({
     host: "127.0.0.1",
     port: 8_080,
+    loopbackOnly: true,
+    api: { keys: [], corsOrigins: [] },
     databaseUrl: undefined,
     embeddedPostgres: { port: 54_329, dataDir: ".data/postgres" },
     redis: undefined,
@@ -54,6 +56,6 @@ test("config.yaml shows the defaults of what belongs to the gateways' table", ()
 });
 
 function pathsOf(value: unknown, path: readonly string[] = []): string[] {
-  if (typeof value !== "object" || value === null) return [path.join(".")];
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return [path.join(".")];
   return Object.entries(value).flatMap(([key, child]) => pathsOf(child, [...path, key]));
 }

@@ -7,8 +7,15 @@ import { load, SECRET, yamlOf } from "./loading.ts";
 type Row = readonly [path: string, given: string, where: (config: Config) => unknown, expected: unknown];
 
 const ROWS: readonly Row[] = [
-  ["host", "0.0.0.0", (c) => c.host, "0.0.0.0"],
+  ["host", "127.0.0.2", (c) => c.host, "127.0.0.2"],
   ["port", "0", (c) => c.port, 0],
+  [
+    "api.keys",
+    `support:read+read_pii:${"A1".repeat(32)}`,
+    (c) => c.api.keys,
+    [{ name: "support", scopes: ["read", "read_pii"], sha256: "a1".repeat(32), expiresAt: undefined }],
+  ],
+  ["api.cors_origins", "https://desk.example", (c) => c.api.corsOrigins, ["https://desk.example"]],
   ["database_url", "postgresql://u:p@db/x", (c) => c.databaseUrl, "postgresql://u:p@db/x"],
   ["postgres.host", "db.internal", (c) => c.databaseUrl, "postgres://postgres@db.internal:5432/postgres"],
   ["postgres.port", "6543", (c) => c.databaseUrl, "postgres://postgres@localhost:6543/postgres"],

@@ -1,6 +1,6 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { problems, TAG } from "./documentation.ts";
+import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import { problems, TAG } from "../documentation.ts";
 
 const Liveness = z.object({ alive: z.boolean(), reason: z.string().optional() }).openapi("Liveness");
 
@@ -20,6 +20,7 @@ const liveRoute = createRoute({
   method: "get",
   path: "/livez",
   operationId: "getLiveness",
+  security: [],
   tags: [TAG.operations],
   summary: "Should this process be left alone?",
   description: "503 means that only a restart helps. A database that is away is no reason for one.",
@@ -34,6 +35,7 @@ const readyRoute = createRoute({
   method: "get",
   path: "/readyz",
   operationId: "getReadiness",
+  security: [],
   tags: [TAG.operations],
   summary: "Can this process serve requests now?",
   description: "With every part it depends on, and what is wrong with it.",
@@ -51,6 +53,7 @@ const metricsRoute = createRoute({
   method: "get",
   path: "/metrics",
   operationId: "getMetrics",
+  security: [],
   tags: [TAG.operations],
   summary: "Metrics of this process, for Prometheus",
   description: "In the text format that Prometheus scrapes.",

@@ -1,35 +1,20 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { type Position, scopeOf, sealCursor } from "./cursor.ts";
-import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { API, problems, TAG } from "./documentation.ts";
-import { onlyJsonWanted, whenReady } from "./guards.ts";
-import * as parameters from "./list-parameters.ts";
-import { ProblemError } from "./problem.ts";
-import { readSent, type SentFilters, type SentRow } from "./sent-messages.ts";
-
-const time = z.iso.datetime().openapi({ format: "date-time" });
+import { type Accesses, mayFilterByRecipient, mayReadPii } from "../access.ts";
+import type { Cursors, Position, Scope } from "../cursor.ts";
+import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import { API, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
+import * as parameters from "../list-parameters.ts";
+import { forReader, messageShape, time } from "../message.ts";
+import { linkNext } from "../paging.ts";
+import { readSent, type SentFilters, type SentRow } from "../sent-messages.ts";
 
 const SentMessage = z
   .object({
-    id: z.int(),
+    ...messageShape,
     status: z.literal("sent"),
-    gateway: z.string(),
-    priority: z.int().openapi({ description: "0, 1 or 2; 0 goes first." }),
-    recipient: z.string().openapi({ description: "E.164." }),
-    content: z.string(),
-    metadata: z.record(z.string(), z.unknown()).openapi({ description: "The producer's own." }),
-    dedupe_key: z.string().nullable(),
-    attempts: z.int(),
-    available_at: time,
-    expires_at: time.nullable(),
-    created_at: time,
     sent_at: time,
     gateway_message_id: z.string().openapi({ description: "The id the gateway gave it." }),
     duration_ms: z.int().openapi({ description: "How long the gateway took to accept it." }),
-    last_error: z
-      .string()
-      .nullable()
-      .openapi({ description: "Of an attempt before the one that succeeded." }),
   })
   .openapi("SentMessage");
 
@@ -61,6 +46,7 @@ const listSentRoute = createRoute({
   responses: {
     200: {
       description: "A page of messages; empty when there are none.",
+      headers: NEXT_LINK,
       content: {
         "application/json": {
           schema: SentPage,
@@ -90,29 +76,30 @@ const listSentRoute = createRoute({
         },
       },
     },
-    ...problems("invalid-request", "not-acceptable", "not-ready", "database-unavailable", "query-too-slow"),
+    ...problems("invalid-request", ...READING),
   },
 });
 
-export function addSentMessages(app: OpenAPIHono<ApiEnv>, dependencies: ApiDependencies): void {
-  const middleware = [onlyJsonWanted, whenReady(dependencies)];
-  app.openapi({ ...listSentRoute, middleware }, async (c) => {
+export function addSentMessages(
+  app: OpenAPIHono<ApiEnv>,
+  { pool }: ApiDependencies,
+  access: Accesses,
+  cursors: Cursors,
+): void {
+  app.openapi({ ...listSentRoute, ...access.read }, async (c) => {
     const { limit, cursor, ...filters } = c.req.valid("query");
-    const scope = scopeOf("messages/sent", [
-      filters.order,
-      filters.gateway,
-      filters.recipient,
-      filters.after,
-      filters.before,
-    ]);
-    if (cursor !== undefined && cursor.scope !== scope) throw cursorOfOtherFilters();
+    mayFilterByRecipient(c, filters.recipient);
+    const scope: Scope = { list: "messages/sent", filters };
+    const from = cursor === undefined ? undefined : await cursors.open(cursor, scope);
 
     // One more than asked for shows whether there is a next page.
-    const rows = await readSent(dependencies.pool, filters, cursor?.position, limit + 1);
+    const rows = await readSent(pool, filters, from, limit + 1);
     const page = rows.slice(0, limit);
-    const next = nextPosition(filters.order, page, rows.length > limit, cursor?.position);
-    const next_cursor = next === undefined ? null : sealCursor({ position: next, scope });
-    return c.json({ messages: page.map(toMessage), next_cursor }, 200);
+    const next = nextPosition(filters.order, page, rows.length > limit, from);
+    const next_cursor = next === undefined ? null : await cursors.seal(next, scope);
+    if (next_cursor !== null) linkNext(c, next_cursor);
+    const messages = page.map((row) => forReader({ ...row, status: "sent" as const }, mayReadPii(c)));
+    return c.json({ messages, next_cursor }, 200);
   });
 }
 
@@ -126,15 +113,4 @@ function nextPosition(
   const last = page.at(-1);
   if (order === "desc" && !more) return undefined;
   return last === undefined ? given : { at: last.sent_at, id: last.id };
-}
-
-function toMessage({ id, ...rest }: SentRow): z.infer<typeof SentMessage> {
-  return { id, status: "sent", ...rest };
-}
-
-function cursorOfOtherFilters(): ProblemError {
-  const detail =
-    "was made for other filters: send it with the gateway, recipient, order, after and before it came with, " +
-    "or leave it out to start again";
-  return new ProblemError("invalid-request", undefined, [{ detail, parameter: "cursor" }]);
 }

@@ -1,8 +1,8 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { inTransaction, onConnection, type Query } from "./connection.ts";
-import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { API, problems, TAG } from "./documentation.ts";
-import { onlyJsonWanted, onlyOwnOrigin, whenReady } from "./guards.ts";
+import type { Accesses } from "../access.ts";
+import { inTransaction, onConnection, type Query } from "../connection.ts";
+import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import { API, CHANGING, problems, READING, TAG } from "../documentation.ts";
 
 const Scheduler = z
   .object({
@@ -14,18 +14,13 @@ const Scheduler = z
 
 type Scheduler = z.infer<typeof Scheduler>;
 
-/** Who an audit names while callers have no keys, and so no names. */
-const ACTOR = "api";
-
-const unavailable = ["not-acceptable", "not-ready", "database-unavailable"] as const;
-
 const answers = (description: string, running: boolean) => ({
   200: {
     description,
     content: {
       "application/json": {
         schema: Scheduler,
-        example: { running, changed_at: "2026-11-23T09:30:00.123456Z", changed_by: ACTOR },
+        example: { running, changed_at: "2026-11-23T09:30:00.123456Z", changed_by: "api" },
       },
     },
   },
@@ -38,7 +33,7 @@ const getRoute = createRoute({
   tags: [TAG.scheduler],
   summary: "Is the relay running?",
   description: "One switch for all relayers of this database. It survives restarts.",
-  responses: { ...answers("The switch.", true), ...problems(...unavailable) },
+  responses: { ...answers("The switch.", true), ...problems(...READING) },
 });
 
 const changes = {
@@ -68,11 +63,8 @@ const changes = {
   },
 } as const;
 
-export function addScheduler(app: OpenAPIHono<ApiEnv>, dependencies: ApiDependencies): void {
-  const { pool } = dependencies;
-  const reading = [onlyJsonWanted, whenReady(dependencies)];
-
-  app.openapi({ ...getRoute, middleware: reading }, async (c) =>
+export function addScheduler(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
+  app.openapi({ ...getRoute, ...access.read }, async (c) =>
     c.json(await onConnection(pool, readScheduler), 200),
   );
 
@@ -82,20 +74,17 @@ export function addScheduler(app: OpenAPIHono<ApiEnv>, dependencies: ApiDependen
       path: `${API}/scheduler/${name}`,
       tags: [TAG.scheduler],
       ...texts,
-      responses: {
-        ...answers("The switch, after the change.", running),
-        ...problems("foreign-origin", "body-too-large", ...unavailable),
-      },
-      middleware: [onlyOwnOrigin, ...reading],
+      ...access.operate,
+      responses: { ...answers("The switch, after the change.", running), ...problems(...CHANGING) },
     });
-    app.openapi(route, async (c) => c.json(await change(pool, sql), 200));
+    app.openapi(route, async (c) => c.json(await change(pool, sql, c.get("caller").name), 200));
   }
 }
 
 /** Read in a second statement of the same transaction: it sees this change, and no later one. */
-function change(pool: ApiDependencies["pool"], sql: string): Promise<Scheduler> {
+function change(pool: ApiDependencies["pool"], sql: string, actor: string): Promise<Scheduler> {
   return inTransaction(pool, async (query) => {
-    await query(sql, [ACTOR]);
+    await query(sql, [actor]);
     return readScheduler(query);
   });
 }
