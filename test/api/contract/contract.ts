@@ -1,14 +1,15 @@
 import fc from "fast-check";
+import { type Asking, createAsking, type Exchange, isPaged, isStream, type Statuses } from "./asking.ts";
 import { type Operation, readContract } from "./document.ts";
 import { createFacts, type Facts } from "./facts.ts";
-import { faultsOf } from "./judge.ts";
 import { methodFaults } from "./methods.ts";
-import { type Plan, type Plans, plansFor } from "./plan.ts";
-import { type Credentials, type Known, type Prepared, prepare } from "./prepare.ts";
+import { ODD_HEADERS } from "./odd.ts";
+import { CREDENTIALS, type Plan, type Plans, plansFor, slipsOf } from "./plan.ts";
+import { type Credentials, type Known, prepare } from "./prepare.ts";
 import { createSchemas } from "./schemas.ts";
 import { type Step, storiesOf } from "./stories.ts";
 import { shown } from "./transcript.ts";
-import { type Answer, EVENT_STREAM, NoAnswerError, openWire, type Wire } from "./wire.ts";
+import { openWire, type Wire } from "./wire.ts";
 
 export interface ContractOptions {
   /** Where the document is; its paths are of the same server. */
@@ -23,8 +24,7 @@ export interface ContractOptions {
 export interface Examined {
   /** One for each way in which an operation breaks the contract, with commands to repeat it. */
   readonly faults: readonly string[];
-  /** How often each operation answered with which status. */
-  readonly statuses: Readonly<Record<string, Readonly<Record<number, number>>>>;
+  readonly statuses: Statuses;
 }
 
 /** Asks a running server for whatever its document allows, and does not, and holds every answer against the document. */
@@ -35,63 +35,69 @@ export async function examine({ url, seed, runs, credentials }: ContractOptions)
     const { status, body } = await wire.send({ method: "GET", target: pathname, headers: [] });
     if (status !== 200) throw new Error(`${url}: ${status}`);
     const contract = readContract(JSON.parse(body.toString()));
-    return await examineAll(wire, { contract, schemas: createSchemas(contract), credentials }, seed, runs);
+    const known: Known = { contract, schemas: createSchemas(contract), credentials };
+    const asking = createAsking(wire, known);
+    const examined = { wire, known, asking, plansOf: allPlans(known) };
+    const faults: string[] = [];
+    for (const [n, operation] of contract.operations.entries()) {
+      const choices = { seed: seed + n, runs: isStream(operation) ? Math.ceil(runs / 10) : runs };
+      faults.push(...(await faultsIn(operation, examined, choices)));
+    }
+    return { faults, statuses: asking.statuses };
   } finally {
     wire.close();
   }
 }
 
+interface Context {
+  readonly wire: Wire;
+  readonly known: Known;
+  readonly asking: Asking;
+  readonly plansOf: (operation: Operation) => Plans;
+}
+
+interface Choices {
+  readonly seed: number;
+  readonly runs: number;
+}
+
+function allPlans({ contract }: Known): Context["plansOf"] {
+  const all = new Map(contract.operations.map((one) => [one, plansFor(one, contract)]));
+  return (operation) => all.get(operation) as Plans;
+}
+
+async function faultsIn(operation: Operation, context: Context, choices: Choices): Promise<string[]> {
+  const { asking } = context;
+  const before = await asking.look();
+  const faults = [
+    ...(await faultsInStories(operation, context, choices, before)),
+    ...(await faultsAround(operation, context, choices, before)),
+  ];
+  const statuses = Object.keys(asking.statuses[operation.id] ?? {});
+  if (!statuses.some((status) => status.startsWith("2")))
+    faults.push(`never succeeded (${statuses.join(", ")}): there was nothing that it could be asked about`);
+  else if (isPaged(operation) && !asking.wentOn.has(operation))
+    faults.push("never went on with a cursor: no answer had a next page");
+  return faults.map((fault) => `${operation.id}: ${fault}`);
+}
+
 /** The contract is broken, and this is how. */
 class Broken extends Error {}
 
-interface Exchange {
-  readonly prepared: Prepared;
-  readonly answer: Answer | NoAnswerError;
-  readonly faults: readonly string[];
-}
-
-async function examineAll(wire: Wire, known: Known, seed: number, runs: number): Promise<Examined> {
-  const { contract, schemas, credentials } = known;
-  const { operations } = contract;
-  const all = new Map(operations.map((one) => [one, plansFor(one, contract, credentials !== undefined)]));
-  const plansOf = (operation: Operation) => all.get(operation) as Plans;
-  const statuses: Record<string, Record<number, number>> = Object.fromEntries(
-    operations.map(({ id }) => [id, {}]),
-  );
-
-  async function exchange(prepared: Prepared, facts: Facts): Promise<Exchange> {
-    const { operation, request, sent } = prepared;
-    try {
-      const answer = await wire.send(request);
-      const counts = statuses[operation.id] ?? {};
-      counts[answer.status] = (counts[answer.status] ?? 0) + 1;
-      facts.learn(operation, sent, answer);
-      return { prepared, answer, faults: faultsOf(prepared, answer, schemas.answer) };
-    } catch (error) {
-      if (!(error instanceof NoAnswerError)) throw error;
-      return { prepared, answer: error, faults: [error.message] };
-    }
-  }
-
-  /** What there is before a story begins: everything that can be read without knowing anything. */
-  async function look(): Promise<Facts> {
-    const facts = createFacts();
-    for (const operation of operations) {
-      if (operation.method !== "GET" || streams(operation)) continue;
-      const prepared = prepare(bare(operation), facts, known);
-      if (prepared?.verdict.kind === "valid") await exchange(prepared, facts);
-    }
-    return facts;
-  }
-
+async function faultsInStories(
+  operation: Operation,
+  { wire, known, asking, plansOf }: Context,
+  { seed, runs }: Choices,
+  before: Facts,
+): Promise<string[]> {
   /** Throws at the first fault. The facts of a story are its own, so that it can be told again, and shorter. */
-  async function tell(story: readonly Step[], before: Facts): Promise<void> {
+  async function tell(story: readonly Step[]): Promise<void> {
     const facts = createFacts(before);
     const told: Exchange[] = [];
     for (const step of story) {
       const prepared = step === "again" ? told.at(-1)?.prepared : prepare(step, facts, known);
       if (prepared === undefined) continue;
-      told.push(await exchange(prepared, facts));
+      told.push(await asking.ask(prepared, facts));
       const faults = told.at(-1)?.faults ?? [];
       if (faults.length === 0) continue;
       const lines = told.map(({ prepared, answer }) => shown(wire.origin, prepared.request, answer));
@@ -99,40 +105,55 @@ async function examineAll(wire: Wire, known: Known, seed: number, runs: number):
     }
   }
 
-  async function faultsIn(operation: Operation): Promise<string[]> {
-    const before = await look();
-    const { errorInstance: error } = await fc.check(
-      fc.asyncProperty(storiesOf(operation, plansOf, contract), (story) => tell(story, before)),
-      // A stream is waited for.
-      { seed, numRuns: streams(operation) ? Math.ceil(runs / 10) : runs },
-    );
-    if (error && !(error instanceof Broken)) throw error;
+  const { errorInstance: error } = await fc.check(
+    fc.asyncProperty(storiesOf(operation, plansOf, known.contract), tell),
+    { seed, numRuns: runs },
+  );
+  if (error && !(error instanceof Broken)) throw error;
+  return error instanceof Broken ? [error.message] : [];
+}
 
-    const some = fc.sample(plansOf(operation).good, { seed, numRuns: 20 });
-    const [sound] = some.flatMap((plan) => prepare(plan, before, known) ?? []);
-    const byMethod =
-      sound && (await methodFaults(sound, operations, wire.send, (...one) => shown(wire.origin, ...one)));
+/** What is not left to chance: sound requests that go on, with one slip, with the wrong keys, with odd headers, and by other methods. */
+async function faultsAround(
+  operation: Operation,
+  { wire, known, asking, plansOf }: Context,
+  { seed, runs }: Choices,
+  before: Facts,
+): Promise<string[]> {
+  const sound = fc
+    .sample(plansOf(operation).good, { seed, numRuns: 50 })
+    .map((plan) => ({ plan, prepared: prepare(plan, before, known) }))
+    .filter(({ prepared }) => prepared?.verdict.kind === "valid");
+  const [first] = sound;
+  if (first?.prepared === undefined) return ["no request could be made that is surely valid"];
+  const others = sound.filter(({ plan }) => shapeOf(plan) !== shapeOf(first.plan)).slice(0, 1);
 
-    const answered = Object.keys(statuses[operation.id] ?? {});
-    const succeeded = answered.some((status) => status.startsWith("2"));
-    const never = `never succeeded (${answered.join(", ")}): there was nothing that it could be asked about`;
-    return [
-      ...(error ? [`${operation.id}: ${(error as Broken).message}`] : []),
-      ...(byMethod ?? []),
-      ...(succeeded ? [] : [`${operation.id}: ${never}`]),
-    ];
+  const slow = isStream(operation);
+  const slips = [first, ...others].flatMap(({ plan }) => slipsOf(plan, known.contract));
+  const plans: Plan[] = [
+    ...CREDENTIALS.map((credential) => ({ ...first.plan, credential })),
+    ...[0, 1, 2].map((goOn) => ({ ...first.plan, goOn })),
+    ...ODD_HEADERS.slice(0, slow ? runs : undefined).map((header) => ({ ...first.plan, headers: [header] })),
+    ...slips.slice(0, slow ? runs : undefined),
+  ];
+  const faults = new Map<string, string>();
+  for (const one of plans) {
+    const prepared = prepare(one, before, known);
+    if (prepared === undefined) continue;
+    const { answer, faults: found } = await asking.ask(prepared, before);
+    const [kind = ""] = found[0]?.split(": ") ?? [];
+    const said = `${found.join("; ")}\n${shown(wire.origin, prepared.request, answer)}`;
+    // Of each kind, the one that takes the least to read.
+    if (found.length > 0 && said.length < (faults.get(kind)?.length ?? Number.POSITIVE_INFINITY))
+      faults.set(kind, said);
   }
-
-  const faults: string[] = [];
-  for (const operation of operations) faults.push(...(await faultsIn(operation)));
-  return { faults, statuses };
+  const byMethod = await methodFaults(first.prepared, known.contract.operations, wire.send, (...one) =>
+    shown(wire.origin, ...one),
+  );
+  return [...faults.values(), ...byMethod];
 }
 
-function bare(operation: Operation): Plan {
-  const nothing = { choices: new Map(), body: undefined, headers: [], goOn: undefined };
-  return { operation, credential: "right", ...nothing };
-}
-
-function streams({ answers }: Operation): boolean {
-  return [...answers.values()].some(({ content }) => content.has(EVENT_STREAM));
+/** A body may be one thing or many. */
+function shapeOf({ body }: Plan): string {
+  return body !== undefined && "value" in body && Array.isArray(body.value) ? "many" : "one";
 }

@@ -23,7 +23,8 @@ export function editsOf(schema: Schema, value: unknown, resolve: Contract["resol
     return editsOf(own, one, resolve).map(replaced);
   });
   const without = fields.map(([name]) => Object.fromEntries(fields.filter(([other]) => other !== name)));
-  const more = NEW_NAMES.map((name) => Object.fromEntries([...fields, [name, 1]]));
+  const sample = fields[0]?.[1] ?? 1;
+  const more = NEW_NAMES.map((name) => Object.fromEntries([...fields, [name, sample]]));
   const renamed = fields.map(([name, one]) =>
     Object.fromEntries([...fields.filter(([other]) => other !== name), [name.toUpperCase(), one]]),
   );

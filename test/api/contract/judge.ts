@@ -1,4 +1,5 @@
 import type { AnswerDescription, Operation } from "./document.ts";
+import type { Credential } from "./plan.ts";
 import type { Prepared } from "./prepare.ts";
 import type { Check } from "./schemas.ts";
 import { type Answer, EVENT_STREAM } from "./wire.ts";
@@ -11,9 +12,10 @@ export function faultsOf(
 ): string[] {
   const { status } = answer;
   const faults = faultsByDocument(operation, answer, check);
-  const refused = { right: undefined, none: 401, wrong: 401, "short of scopes": 403 }[credential];
-  if (refused !== undefined) {
-    if (status !== refused) faults.push(`${status} instead of ${refused} (credential: ${credential})`);
+  const refusals = REFUSALS[credential];
+  if (refusals !== undefined) {
+    if (!refusals.includes(status))
+      faults.push(`${status} instead of ${refusals.join(" or ")}: ${credential}`);
   } else if (verdict.kind === "valid" && REFUSES_THE_FORM.has(status)) {
     faults.push(`${status}, and by the document the request is valid`);
   } else if (verdict.kind === "broken" && status < 400) {
@@ -21,6 +23,13 @@ export function faultsOf(
   }
   return faults;
 }
+
+/** Whoever fails to name himself too often may be told to wait. */
+const REFUSALS: Partial<Record<Credential, readonly number[]>> = {
+  "no key": [401, 429],
+  "wrong key": [401, 429],
+  "key without the scope": [403],
+};
 
 /** Of a valid request. Not among them: what depends on more than its form, as 404, 406, 409, 413 and 422. */
 const REFUSES_THE_FORM = new Set([400, 405, 414, 415, 431]);

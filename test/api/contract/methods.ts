@@ -27,7 +27,7 @@ export async function methodFaults(
         : allowed.includes(method)
           ? headFault(answer, await send({ ...request, method: "GET" }))
           : refusalFault(answer, allowed);
-    if (fault !== undefined) faults.push(`${method} ${operation.path}: ${fault}\n${describe(asked, answer)}`);
+    if (fault !== undefined) faults.push(`${method}: ${fault}\n${describe(asked, answer)}`);
   }
   return faults;
 }

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import type { Contract, Media, Operation, Parameter } from "./document.ts";
 import { editsOf } from "./edits.ts";
 import { wantedBy } from "./facts.ts";
-import { ODD_BODIES, ODD_ESCAPES, ODD_HEADERS, ODD_JSON, ODD_TEXTS, ODD_TYPES, spellings } from "./odd.ts";
+import { ODD_BODIES, ODD_ESCAPES, ODD_JSON, ODD_TEXTS, ODD_TYPES, spellings } from "./odd.ts";
 import { OPAQUE } from "./opaque.ts";
 import { MANY, valuesOf } from "./values.ts";
 
@@ -20,7 +20,8 @@ export type BodyPlan =
   | { readonly type: string; readonly value: unknown; readonly facts: number }
   | { readonly type: string | undefined; readonly bytes: Buffer };
 
-export type Credential = "right" | "none" | "wrong" | "short of scopes";
+export const CREDENTIALS = ["right", "no key", "wrong key", "key without the scope"] as const;
+export type Credential = (typeof CREDENTIALS)[number];
 
 /** A request, but for what only the answers before it can tell. */
 export interface Plan {
@@ -40,7 +41,7 @@ export interface Plans {
   readonly any: fc.Arbitrary<Plan>;
 }
 
-export function plansFor(operation: Operation, { resolve }: Contract, withCredentials: boolean): Plans {
+export function plansFor(operation: Operation, { resolve }: Contract): Plans {
   const parameters = operation.parameters.map((parameter) => parameterPlans(operation, parameter, resolve));
   const body = bodyPlans(operation, resolve);
   const canGoOn = operation.parameters.some(({ schema }) => schema.format === OPAQUE);
@@ -70,22 +71,33 @@ export function plansFor(operation: Operation, { resolve }: Contract, withCreden
     ...(body.changed === undefined ? [] : [body.changed, body.changed, body.changed]).map((one) =>
       changed(one, (plan, body) => ({ ...plan, body })),
     ),
-    changed(fc.constantFrom(...ODD_HEADERS), (plan, header) => ({ ...plan, headers: [header] })),
   ];
-  const credentials = withCredentials
-    ? [
-        changed(fc.constantFrom("none", "wrong", "short of scopes"), (plan, credential) => ({
-          ...plan,
-          credential,
-        })),
-      ]
-    : [];
-  const any = fc.oneof(
-    { weight: 2, arbitrary: good },
-    { weight: 4, arbitrary: fc.oneof(...changes) },
-    ...credentials.map((arbitrary) => ({ weight: 1, arbitrary })),
-  );
+  const any = fc.oneof({ weight: 2, arbitrary: good }, { weight: 4, arbitrary: fc.oneof(...changes) });
   return { good, any };
+}
+
+/** The plan with one thing about it changed, in every way that is a likely slip. */
+export function slipsOf(plan: Plan, { resolve }: Contract): Plan[] {
+  const { operation, body } = plan;
+  const inParameters = operation.parameters.flatMap((parameter) => {
+    const { schema, in: place } = parameter;
+    const choice = plan.choices.get(parameter);
+    const texts = choice !== undefined && "texts" in choice ? choice.texts : ["x"];
+    const edits = editsOf(schema, texts[0], resolve).map((edit) => textsOf(edit, parameter));
+    const twice = place === "query" ? [[...texts, ...texts]] : [];
+    return [...edits, ...twice, []].map((texts) => withChoice(plan, parameter, { texts }));
+  });
+  if (body === undefined || !("value" in body)) return inParameters;
+  const { type, value } = body;
+  const schema = operation.body?.content.get(type)?.schema ?? {};
+  const bytes = Buffer.from(JSON.stringify(value));
+  const bodies = [
+    ...editsOf(schema, value, resolve).map((edit) => ({ ...body, value: edit })),
+    ...ODD_BODIES.map((one) => ({ type, bytes: Buffer.from(one) })),
+    ...[...ODD_TYPES, ...spellings(type)].map((label) => ({ type: label, bytes })),
+    undefined,
+  ];
+  return [...inParameters, ...bodies.map((body) => ({ ...plan, body }))];
 }
 
 function withChoice(plan: Plan, parameter: Parameter, choice: Choice | undefined): Plan {

@@ -8,8 +8,8 @@ import type { Request } from "./wire.ts";
 
 /** Keys for a server that wants some. The document says which scheme and scopes an operation needs. */
 export interface Credentials {
-  readonly withScopes: (scopes: readonly string[]) => string;
-  /** A key that lacks one of these; nothing where none can be lacking. */
+  readonly right: (scopes: readonly string[]) => string;
+  /** A good key that lacks one of these; nothing where there is none. */
   readonly without: (scopes: readonly string[]) => string | undefined;
 }
 
@@ -19,6 +19,8 @@ export interface Prepared {
   readonly sent: Sent;
   readonly verdict: Verdict;
   readonly credential: Credential;
+  /** It has the cursor of an answer before it. */
+  readonly goesOn: boolean;
 }
 
 export interface Known {
@@ -98,9 +100,11 @@ export function prepare(
       method: operation.method,
       target: search.length === 0 ? path : `${path}?${search.join("&")}`,
       headers: [
-        ...headers,
-        ...credential,
-        ...(body?.type === undefined ? [] : [["Content-Type", body.type] as const]),
+        ...[
+          ...headers,
+          ...credential,
+          ...(body?.type === undefined ? [] : [["Content-Type", body.type] as const]),
+        ].filter(([name]) => plan.headers.every(([other]) => other.toLowerCase() !== name.toLowerCase())),
         ...plan.headers,
       ],
       ...(body && { body: body.bytes }),
@@ -108,6 +112,7 @@ export function prepare(
     sent: { path, query },
     verdict: verdictOn(parts, schemas, resolve),
     credential: plan.credential,
+    goesOn: goOn !== undefined,
   };
 }
 
@@ -188,12 +193,12 @@ function credentialOf(
   const bearer = (key: string): Headers => [["Authorization", `Bearer ${key}`]];
   switch (plan.credential) {
     case "right":
-      return bearer(credentials.withScopes(scopes));
-    case "none":
+      return bearer(credentials.right(scopes));
+    case "no key":
       return [];
-    case "wrong":
+    case "wrong key":
       return bearer("no-such-key");
-    case "short of scopes": {
+    case "key without the scope": {
       const key = credentials.without(scopes);
       return key === undefined ? undefined : bearer(key);
     }

@@ -81,7 +81,6 @@ function onValues(
   return broken(`${name}: ${faults[0]?.join("; ") ?? "is of another type"}`);
 }
 
-const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?$/;
 /** Servers differ in how lenient they are with these. */
 const NUMBERLIKE = /^\s*[-+]?(\p{Nd}|[.,_]|e[-+]?\d|0x[\da-f])*\s*$/iu;
 
@@ -98,7 +97,7 @@ function readings(text: string, types: readonly TypeName[]): unknown[] {
   const numeric = types.some((type) => type === "integer" || type === "number");
   return [
     ...(types.some((type) => type === "string" || type === undefined) ? [text] : []),
-    ...(numeric && NUMBER.test(text) ? [Number(text)] : []),
+    ...(numeric && `${Number(text)}` === text && Number.isFinite(Number(text)) ? [Number(text)] : []),
     ...(types.includes("boolean") && /^(true|false)$/.test(text) ? [text === "true"] : []),
   ];
 }
