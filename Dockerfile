@@ -1,7 +1,8 @@
 # The relayer:              docker build -t outbox-relayer .
 # A gateway to try it with: docker build -t demo-gateway --target demo-gateway .
 #
-#   docker run -d --stop-timeout 30 -p 127.0.0.1:8080:8080 -e DATABASE_URL=… -e WEBHOOK_URL=… outbox-relayer
+#   docker run --rm outbox-relayer api-key NAME SCOPES
+#   docker run -d --stop-timeout 30 -p 127.0.0.1:8080:8080 -e DATABASE_URL=… -e WEBHOOK_URL=… -e API_KEYS=… outbox-relayer
 #   docker run --rm -e DATABASE_URL=… outbox-relayer migrate
 #
 # Settings come from the environment, or from files mounted at /app/config.yaml and /app/crontab. Docker kills after 10 s
@@ -46,5 +47,5 @@ USER 1000:1000
 # Alive, not ready: a database that is away is no reason to replace the relayer.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://localhost:${process.env.PORT}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1))"]
-# Node is the process that gets the signals. An argument is the relayer's command: start (the default) or migrate.
+# Node is the process that gets the signals. An argument is the relayer's command: start (the default), migrate or api-key.
 ENTRYPOINT ["node", "src/main.ts"]

@@ -70,8 +70,9 @@ async function main(): Promise<void> {
   const [command = "start", ...rest] = process.argv.slice(2);
   if (command === "api-key") {
     const printed = printedApiKey(rest);
-    if (typeof printed !== "string") throw new ConfigError([printed.fault]);
-    process.stdout.write(printed);
+    if (typeof printed === "string") process.stdout.write(printed);
+    else process.stderr.write(`${printed.fault}\n`);
+    process.exitCode = typeof printed === "string" ? 0 : 2;
     return;
   }
   if (!["start", "migrate"].includes(command) || rest.length > 0) {

@@ -39,10 +39,15 @@ export function onlyOwnOrigin(friends: readonly string[]): Guard {
   };
 }
 
+/** Questions are answered, and messages taken, also while this process has no number to relay under. */
+const NOT_NEEDED = new Set(["relayer"]);
+
 export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
   return async (_c, next) => {
-    const { ready, parts } = dependencies.ready();
-    if (!ready) throw new ProblemError("not-ready", notReadyDetail(parts));
+    const failing = Object.entries(dependencies.ready().parts).filter(
+      ([name, { ok }]) => !ok && !NOT_NEEDED.has(name),
+    );
+    if (failing.length > 0) throw new ProblemError("not-ready", notReadyDetail(failing));
     await next();
   };
 }
@@ -63,8 +68,7 @@ export const onlyJsonWanted: Guard = async (c, next) => {
 
 const JSON_RANGES = new Set(["application/json", "application/*", "*/*"]);
 
-function notReadyDetail(parts: ReturnType<ApiDependencies["ready"]>["parts"]): string {
-  const failing = Object.entries(parts).filter(([, part]) => !part.ok);
+function notReadyDetail(failing: readonly (readonly [string, { detail?: string }])[]): string {
   return failing.map(([name, { detail }]) => (detail === undefined ? name : `${name}: ${detail}`)).join("; ");
 }
 

@@ -164,6 +164,13 @@ describe("while not ready", () => {
     expect((await api.request("/api/v1/swagger/index.html")).status).toBe(200);
   });
 
+  test("a process without a number to relay under still answers", async () => {
+    const parts = { database: { ok: true }, relayer: { ok: false } };
+    const answering = apiUnderTest(pool, { ready: () => ({ ready: false, parts }) });
+    expect((await answering.request("/api/v1/scheduler")).status).toBe(200);
+    expect((await answering.request("/readyz")).status).toBe(503);
+  });
+
   test("livez is 503 with the reason when the process is stuck", async () => {
     const stuck = apiUnderTest(noPool, { alive: () => ({ alive: false, reason: "the loop stands still" }) });
     const answer = await stuck.request("/livez");

@@ -26,7 +26,9 @@ describe.skipIf(!inject("docker"))("docker compose", () => {
     await vi.waitFor(async () => expect(await inRedis(`message:${id}`)).toBe("1"), 5_000);
 
     const api = `http://127.0.0.1:${ports.RELAYER_PORT}/api/v1`;
-    expect(await (await fetch(`${api}/messages/sent`)).json()).toMatchObject({
+    expect((await fetch(`${api}/messages/sent`)).status).toBe(401);
+    const headers = { Authorization: "Bearer dev" };
+    expect(await (await fetch(`${api}/messages/sent`, { headers })).json()).toMatchObject({
       messages: [{ recipient: "+905551234567", gateway_message_id: id }],
     });
     expect((await fetch(`${api}/swagger/index.html`)).status).toBe(200);
@@ -43,7 +45,7 @@ describe.skipIf(!inject("docker"))("docker compose", () => {
 
 function compose(args: readonly string[], ports: Readonly<Record<string, string>> = {}): Promise<string> {
   // Whatever this machine is set up for, the messages of this test go to the demo gateway.
-  const own = { ...ports, WEBHOOK_URL: "", WEBHOOK_AUTH_KEY: "", WEBHOOK_SECRET: "" };
+  const own = { ...ports, WEBHOOK_URL: "", WEBHOOK_AUTH_KEY: "", WEBHOOK_SECRET: "", API_KEYS: "" };
   return docker(["compose", "--project-name", PROJECT, "--env-file", "/dev/null", ...args], own);
 }
 

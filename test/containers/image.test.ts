@@ -66,6 +66,7 @@ describe.skipIf(!inject("docker"))("the image", () => {
         ...LOGIN,
         POSTGRES_HOST: names.postgres,
         WEBHOOK_URL: `http://${names.gateway}:8081/messages`,
+        API_KEYS: `test:read:${"ab".repeat(32)}`,
       })
       .withWaitStrategy(Wait.forAll([Wait.forHealthCheck(), Wait.forLogMessage(/"msg":"ready"/)]))
       .start();

@@ -66,10 +66,40 @@ it.each([
   expect(await run({ ...NOWHERE, ...env })).toEqual({ code: 1, signal: null, output: said });
 });
 
+it("makes an API key with which a relayer can be reached from elsewhere, and refuses to be without", async () => {
+  const { code, output } = await run({}, ["api-key", "desk", "read+read_pii"]);
+  expect(code).toBe(0);
+  const [key] = /obx_[\w-]{43}/.exec(output) ?? [];
+  const [setting] = /^ {2}desk:read\+read_pii:[0-9a-f]{64}$/m.exec(output) ?? [];
+
+  const closed = await run({ ...NOWHERE, HOST: "0.0.0.0", PORT: "0" });
+  expect(closed.code).toBe(1);
+  expect(closed.output).toContain("the API has no keys");
+
+  const database = await postgres.createDatabase();
+  const program = startProgram({
+    env: { ...NOWHERE, DATABASE_URL: database, HOST: "0.0.0.0", API_KEYS: (setting ?? "").trim() },
+  });
+  const { api } = await program.ready();
+  expect((await fetch(`${api}/scheduler`)).status).toBe(401);
+  const headers = { Authorization: `Bearer ${key}` };
+  expect((await fetch(`${api}/scheduler`, { headers })).status).toBe(200);
+});
+
+it.each([
+  [["desk"], "api-key takes NAME SCOPES [EXPIRES], such as: api-key support read+read_pii 2027-01-31\n"],
+  [["desk", "all"], "SCOPES are some of read, read_pii, write, operate, each once, with + between them\n"],
+])("tells what api-key %j lacks", async (args, said) => {
+  expect(await run({}, ["api-key", ...args])).toMatchObject({ code: 2, output: said });
+});
+
 it.each([["frobnicate"], ["migrate", "now"]])("knows no command %s %s", async (...command) => {
   const { code, output } = await run(NOWHERE, command);
   expect(output).toBe(
-    faults("a fault", `"${command.join(" ")}" is no command; there are start (the default) and migrate`),
+    faults(
+      "a fault",
+      `"${command.join(" ")}" is no command; there are start (the default), migrate and api-key`,
+    ),
   );
   expect(code).toBe(1);
 });
@@ -99,7 +129,11 @@ it("says that its port is taken, or that the address is not this machine's, and 
   expect(fs.existsSync(env.EMBEDDED_POSTGRES_DATA_DIR)).toBe(true);
   expect(fs.existsSync(path.join(env.EMBEDDED_POSTGRES_DATA_DIR, "postmaster.pid"))).toBe(false);
 
-  const foreign = await run({ ...NOWHERE, HOST: "192.0.2.1" });
+  const foreign = await run({
+    ...NOWHERE,
+    HOST: "192.0.2.1",
+    API_KEYS: `desk:read:${"ab".repeat(32)}`,
+  });
   expect(foreign.output).toContain("This machine has no address 192.0.2.1: set HOST to one it has");
   expect(foreign.code).toBe(1);
 
