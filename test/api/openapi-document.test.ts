@@ -1,34 +1,13 @@
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { apiUnderTest, noPool } from "./api-under-test.ts";
-import { check, type OpenApiDocument } from "./documented-answers.ts";
-
-interface Described {
-  operationId: string;
-  summary: string;
-  description: string;
-  tags: string[];
-  parameters?: { name: string; description: string; schema: object }[];
-  responses: Record<
-    string,
-    {
-      description: string;
-      content?: Record<
-        string,
-        { schema: object; example?: unknown; examples?: Record<string, { value: unknown }> }
-      >;
-    }
-  >;
-}
+import type { OpenApiDocument } from "./documented-answers.ts";
 
 const { app } = apiUnderTest(noPool);
 const document = (await (await app.request("/api/v1/openapi.json")).json()) as OpenApiDocument & {
   info: { version: string };
-  tags: { name: string }[];
 };
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
-  Object.entries(methods).map(
-    ([method, operation]) => [`${method.toUpperCase()} ${path}`, operation as unknown as Described] as const,
-  ),
+  Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
 );
 
 test("it is OpenAPI 3.1, of this version, and every reference in it leads somewhere", () => {
@@ -43,12 +22,7 @@ test("it has every route of the app but the pages, and no other", () => {
   const served = app.routes
     .filter(({ method, path }) => method !== "ALL" && !pages.test(path))
     .map(({ method, path }) => `${method} ${path}`);
-  expect(operations.map(([name]) => name).toSorted()).toEqual([...new Set(served)].toSorted());
-});
-
-test("no two operations have one id", () => {
-  const ids = operations.map(([, { operationId }]) => operationId);
-  expect(new Set(ids).size).toBe(ids.length);
+  expect(operations.toSorted()).toEqual([...new Set(served)].toSorted());
 });
 
 test("without metrics it does not promise any", async () => {
@@ -56,26 +30,4 @@ test("without metrics it does not promise any", async () => {
   const { paths } = await without.json<OpenApiDocument>("/api/v1/openapi.json");
   expect(paths).not.toHaveProperty("/metrics");
   expect((await without.request("/metrics")).status).toBe(404);
-});
-
-describe.each(operations)("%s", (_name, operation) => {
-  test("says what it is, and where it belongs", () => {
-    for (const text of [operation.operationId, operation.summary, operation.description])
-      expect(text).toMatch(/^\S.+/s);
-    const known = document.tags.map(({ name }) => name);
-    expect(operation.tags).toHaveLength(1);
-    for (const tag of operation.tags) expect(known).toContain(tag);
-    for (const { description } of operation.parameters ?? []) expect(description).toMatch(/\w{3}/);
-  });
-
-  test("shows an example of every answer, and the examples are right", () => {
-    expect(Object.keys(operation.responses)).toEqual(expect.arrayContaining(["200", "421", "500"]));
-    for (const { description, content = {} } of Object.values(operation.responses)) {
-      expect(description).toMatch(/\.$/);
-      for (const { schema, example, examples } of Object.values(content)) {
-        const shown = examples === undefined ? [example] : Object.values(examples).map(({ value }) => value);
-        for (const value of shown) check(document, schema, value);
-      }
-    }
-  });
 });

@@ -147,7 +147,7 @@ async function faultsAround(
     if (found.length > 0 && said.length < (faults.get(kind)?.length ?? Number.POSITIVE_INFINITY))
       faults.set(kind, said);
   }
-  const byMethod = await methodFaults(first.prepared, known.contract.operations, wire.send, (...one) =>
+  const byMethod = await methodFaults(first.prepared, known.contract, wire.send, (...one) =>
     shown(wire.origin, ...one),
   );
   return [...faults.values(), ...byMethod];

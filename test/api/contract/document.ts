@@ -103,6 +103,17 @@ export function readContract(document: unknown): Contract {
   return { operations, schemes: securitySchemes as Json, resolve, document: root };
 }
 
+/** The operation that a request is for; a path without parameters comes before one with (OpenAPI 3.1, Paths Object). */
+export function operationFor({ operations }: Contract, method: string, path: string): Operation | undefined {
+  const here = operations.filter((one) => one.method === method.toUpperCase() && matches(one.path, path));
+  return here.find((one) => one.path === path) ?? here[0];
+}
+
+function matches(template: string, path: string): boolean {
+  const parts = template.split(/\{[^}]*\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${parts.join("[^/]+")}$`).test(path);
+}
+
 type Json = Readonly<Record<string, unknown>>;
 type Resolve = Contract["resolve"];
 

@@ -12,6 +12,7 @@ export function faultsOf(
 ): string[] {
   const { status } = answer;
   const faults = faultsByDocument(operation, answer, check);
+  if (status >= 500) faults.unshift(`${status}: the server failed`);
   const refusals = REFUSALS[credential];
   if (refusals !== undefined) {
     if (!refusals.includes(status))
@@ -34,16 +35,15 @@ const REFUSALS: Partial<Record<Credential, readonly number[]>> = {
 /** Of a valid request. Not among them: what depends on more than its form, as 404, 406, 409, 413 and 422. */
 const REFUSES_THE_FORM = new Set([400, 405, 414, 415, 431]);
 
-/** No matter what was asked. */
+/** What the document does not announce of an answer, no matter what was asked. */
 export function faultsByDocument(operation: Operation, answer: Answer, check: Check): string[] {
   const { status } = answer;
-  const faults = status >= 500 ? [`${status}: the server failed`] : [];
   const described =
     operation.answers.get(`${status}`) ??
     operation.answers.get(`${`${status}`[0]}XX`) ??
     operation.answers.get("default");
-  if (described === undefined) return [...faults, `${status} is not documented`];
-  return [...faults, ...headerFaults(described, answer, check), ...contentFaults(described, answer, check)];
+  if (described === undefined) return [`${status} is not documented`];
+  return [...headerFaults(described, answer, check), ...contentFaults(described, answer, check)];
 }
 
 function headerFaults({ headers }: AnswerDescription, answer: Answer, check: Check): string[] {

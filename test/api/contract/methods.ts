@@ -1,4 +1,4 @@
-import type { Operation } from "./document.ts";
+import { type Contract, operationFor } from "./document.ts";
 import type { Prepared } from "./prepare.ts";
 import { type Answer, NoAnswerError, type Request } from "./wire.ts";
 
@@ -8,17 +8,17 @@ const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TR
 
 /** A sound request for a path, with every method that the document does not have for it: 405, with those that it has; HEAD as GET. */
 export async function methodFaults(
-  { operation, request }: Prepared,
-  operations: readonly Operation[],
+  { operation, request, sent }: Prepared,
+  contract: Contract,
   send: Send,
   describe: (request: Request, answer: Answer | NoAnswerError) => string,
 ): Promise<string[]> {
-  const here = operations.filter(({ path }) => path === operation.path).map(({ method }) => method);
+  const here = contract.operations.filter(({ path }) => path === operation.path).map(({ method }) => method);
   const allowed = here.includes("GET") ? [...here, "HEAD"] : here;
   const faults: string[] = [];
   for (const method of METHODS) {
-    if (here.includes(method) || (method !== "HEAD" && takenElsewhere(request.target, method, operations)))
-      continue;
+    // `PATCH /messages/sent` is `PATCH /messages/{id}`, if that exists.
+    if (here.includes(method) || operationFor(contract, method, sent.path) !== undefined) continue;
     const asked = { ...request, method };
     const answer = await send(asked).catch(noAnswer);
     const fault =
@@ -35,15 +35,6 @@ export async function methodFaults(
 function noAnswer(error: unknown): NoAnswerError {
   if (error instanceof NoAnswerError) return error;
   throw error;
-}
-
-/** `PATCH /messages/sent` is `PATCH /messages/{id}`, if that exists. */
-function takenElsewhere(target: string, method: string, operations: readonly Operation[]): boolean {
-  const path = target.split("?")[0] ?? "";
-  return operations.some((one) => {
-    const pattern = one.path.split(/\{[^}]*\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    return one.method === method && new RegExp(`^${pattern.join("[^/]+")}$`).test(path);
-  });
 }
 
 function headFault(head: Answer, get: Answer): string | undefined {
