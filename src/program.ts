@@ -18,6 +18,7 @@ import { createDeadlineWheel } from "./gateway/deadline-wheel.ts";
 import { createWebhook } from "./gateway/webhook.ts";
 import type { Logger } from "./ops/log.ts";
 import { createMetrics } from "./ops/metrics.ts";
+import { createMinutes } from "./ops/minutes.ts";
 import { createReceipts } from "./ops/receipts.ts";
 import { createReporter } from "./ops/reporter.ts";
 import { createWorker } from "./ops/worker.ts";
@@ -242,6 +243,13 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
         if (["pause", "resume", "hold"].includes(payload)) void relay.refresh().then(() => relay.wake());
         else relay.wake();
       },
+    }),
+  );
+  await services.start(
+    "minutes",
+    createMinutes({
+      close: () => outbox.closeMinutes(),
+      onError: (error) => events.error("close_minutes", error),
     }),
   );
   await services.start("worker", worker);

@@ -8,7 +8,7 @@ export type Query = <Row extends pg.QueryResultRow>(
   deadline?: Deadline,
 ) => Promise<Row[]>;
 
-interface Deadline {
+export interface Deadline {
   readonly ms: number;
   readonly missed: () => ProblemError;
 }
@@ -18,6 +18,14 @@ const PROMPT: Deadline = {
   ms: 2_000,
   missed: () => new ProblemError("database-unavailable", "It did not answer within 2 s. Ask again shortly."),
 };
+
+/** For a question without an index of its own, which may look through much; `advice` says how to ask for less. */
+export function patient(advice: string): Deadline {
+  return {
+    ms: 10_000,
+    missed: () => new ProblemError("query-too-slow", `It took longer than 10 s. ${advice}`),
+  };
+}
 
 /** Runs `work` on one connection of the pool. A connection that missed its deadline is closed, not reused. */
 export async function onConnection<T>(

@@ -62,3 +62,16 @@ export const cursor = z
     description:
       "The `next_cursor` of the page before, with the same filters. Its content is not part of the API.",
   });
+
+export const text = z
+  .string()
+  .regex(/^[^\0]{1,200}$/, "must be a text of 1 to 200 characters")
+  .openapi({ pattern: "^[^\\x00]{1,200}$" });
+
+/** In a path. */
+export const id = z
+  .string()
+  .regex(/^[1-9]\d{0,15}$/, "must be a whole number from 1 to 9007199254740991")
+  .transform(Number)
+  .refine(Number.isSafeInteger, "must be a whole number from 1 to 9007199254740991")
+  .openapi({ type: "integer", minimum: 1, maximum: Number.MAX_SAFE_INTEGER });

@@ -9,3 +9,10 @@ const NUMBER = /\+?\d{7,15}/g;
 export function maskNumbersIn<Text extends string | null>(text: Text): Text {
   return (text?.replace(NUMBER, maskNumber) ?? null) as Text;
 }
+
+/** As maskNumbersIn, for every text in a JSON value. */
+export function maskNumbersDeep<Value>(value: Value): Value {
+  return JSON.parse(JSON.stringify(value), (_key, part: unknown) =>
+    typeof part === "string" ? maskNumbersIn(part) : part,
+  );
+}

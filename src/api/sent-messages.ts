@@ -1,8 +1,7 @@
-import { onConnection } from "./connection.ts";
+import { onConnection, patient } from "./connection.ts";
 import type { Position } from "./cursor.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { MESSAGE_COLUMNS } from "./message.ts";
-import { ProblemError } from "./problem.ts";
 
 export interface SentFilters {
   readonly gateway?: string | undefined;
@@ -33,12 +32,7 @@ export interface SentRow {
 
 const COLUMNS = `${MESSAGE_COLUMNS}, sent_at, gateway_message_id, duration_ms`;
 
-/** Filters without an index of their own may look through much history. */
-const PATIENT = {
-  ms: 10_000,
-  missed: () =>
-    new ProblemError("query-too-slow", "It took longer than 10 s. Narrow it with after and before."),
-};
+const PATIENT = patient("Narrow it with after and before.");
 
 /**
  * Up to `count` rows of the sent folder, beyond `from`.

@@ -79,7 +79,7 @@ export const schema = z.object({
   relay: z.object({
     mode: oneOf("continuous", "scheduled").prefault("continuous"),
     batch_size: integer(1, 10_000).prefault(500),
-    poll_interval: duration("50ms", "1m").prefault("1s"),
+    poll_interval: duration("50ms", "1m").prefault("500ms"),
     dead_after: duration("5s", "1d").prefault("30s"),
     concurrency,
   }),

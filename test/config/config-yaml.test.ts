@@ -20,7 +20,7 @@ test("the defaults", () => {
     databaseUrl: undefined,
     embeddedPostgres: { port: 54_329, dataDir: ".data/postgres" },
     redis: undefined,
-    relay: { mode: "continuous", batchSize: 500, pollIntervalMs: 1_000, deadAfterMs: 30_000 },
+    relay: { mode: "continuous", batchSize: 500, pollIntervalMs: 500, deadAfterMs: 30_000 },
     gateways: { default: {} },
     retention: {
       sentMs: 90 * 86_400_000,

@@ -259,6 +259,7 @@ const FRESH = `
   delete from outbox.dead_letters;
   delete from outbox.replays;
   delete from outbox.attempts;
+  delete from outbox.minutes;
   delete from outbox.dedupe_keys;
   delete from outbox.relayers;
   delete from outbox.audit;

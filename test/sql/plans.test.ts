@@ -1,41 +1,10 @@
 import type pg from "pg";
 import { beforeEach, describe, expect, test } from "vitest";
 import { type Claimed, type Shown, useOutbox } from "./outbox-under-test.ts";
+import { explained, nodes, type Plan } from "./plans.ts";
 
 const outbox = useOutbox();
 const { claim, register, settle } = outbox;
-
-interface Plan {
-  readonly "Node Type": string;
-  readonly "Relation Name"?: string;
-  readonly "Index Name"?: string;
-  readonly "Actual Rows"?: number;
-  readonly "Actual Loops"?: number;
-  readonly "Rows Removed by Filter"?: number;
-  readonly "Rows Removed by Join Filter"?: number;
-  readonly Plans?: readonly Plan[];
-}
-
-/** A session that keeps the plan of every statement it runs, those inside functions included, as they were executed. */
-async function explained(): Promise<{ client: pg.Client; plans: Plan[] }> {
-  const client = await outbox.session();
-  const plans: Plan[] = [];
-  client.on("notice", ({ message = "" }) => {
-    const json = /^duration: .*? plan:\n(?<plan>\{.*\})$/s.exec(message)?.groups?.plan;
-    if (json !== undefined) plans.push((JSON.parse(json) as { Plan: Plan }).Plan);
-  });
-  await client.query(`
-    load 'auto_explain';
-    set auto_explain.log_min_duration = 0;
-    set auto_explain.log_nested_statements = on;
-    set auto_explain.log_analyze = on;
-    set auto_explain.log_timing = off;
-    set auto_explain.log_format = json;
-    set client_min_messages = log`);
-  return { client, plans };
-}
-
-const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)];
 
 /** How the messages were reached: the index, or the kind of scan without one. */
 function paths(plans: readonly Plan[]): Set<string> {
@@ -99,7 +68,7 @@ describe.each([
   // As autovacuum is off here, the statistics stay those of the last ANALYZE.
   beforeEach(async () => {
     relayer = (await register()).id;
-    ({ client, plans } = await explained());
+    ({ client, plans } = await explained(outbox));
     if (statistics === "a tiny table") await insertMany(FEW);
     await outbox.pool.query("vacuum analyze outbox.messages");
     if (!statistics.startsWith("a full")) await warmUp(client, relayer);
@@ -164,8 +133,44 @@ describe.each([
   });
 });
 
+test("explain looks at little more than what is of one message, whatever the statistics say", async () => {
+  const history = async () => {
+    await insertMany(MANY);
+    await outbox.pool.query(`
+      insert into outbox.sent (id, gateway, priority, recipient, content, metadata, available_at, attempts, claimed_by, claimed_at, created_at, sent_at, gateway_message_id, duration_ms)
+      select -n, 'default', 1, '+905551234567', 'hi', '{}', now(), 1, 1, now(), now(), now() - n * interval '1 minute', 'gw', 1
+      from generate_series(1, ${MANY}) as n;
+      insert into outbox.dead_letters (id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason)
+      select -${MANY} - n, 'default', 1, '+905551234567', 'hi', '{}', now(), 1, now(), now(), 'rejected'
+      from generate_series(1, ${MANY}) as n;
+      insert into outbox.attempts (message_id, attempt, gateway, relayer, outcome, duration_ms, ended_at)
+      select n, 1, 'default', 1, 'retry', 1, now() - n * interval '1 minute' from generate_series(1, ${MANY}) as n;
+      insert into outbox.audit (actor, action, target) select 'alice', 'edit', n from generate_series(1, ${MANY}) as n;
+      insert into outbox.audit (actor, action) select 'alice', 'pause' from generate_series(1, ${MANY});`);
+  };
+  const { client, plans } = await explained(outbox);
+  const asked = async (ids: readonly number[]) => {
+    for (const id of ids) {
+      plans.length = 0;
+      await client.query("select outbox.explain($1)", [id]);
+      expect(plans.length).toBeGreaterThan(0);
+      expect.soft(most(plans), String(id)).toBeLessThanOrEqual(1_000);
+    }
+  };
+  await outbox.pool.query(
+    "vacuum analyze outbox.messages, outbox.attempts, outbox.audit, outbox.sent, outbox.dead_letters",
+  );
+  await history();
+  const first = await outbox.value("select min(id) from outbox.messages");
+  await asked([first, -1, -MANY - 1, 1]);
+  await outbox.pool.query(
+    "vacuum analyze outbox.messages, outbox.attempts, outbox.audit, outbox.sent, outbox.dead_letters",
+  );
+  await asked([first, -1, -MANY - 1, 1]);
+});
+
 test("the scan that these tests look for is one that they see", async () => {
-  const { client, plans } = await explained();
+  const { client, plans } = await explained(outbox);
   await insertMany(FEW);
   await client.query("do $$begin perform from outbox.messages; end$$");
   expect([...paths(plans)]).toEqual(["Seq Scan"]);

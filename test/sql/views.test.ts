@@ -142,6 +142,9 @@ describe("health", () => {
         sent_last_minute: 0,
         dead_last_minute: 0,
         stopped_gateways: [],
+        failures_last_minute: 0,
+        oldest_snapshot_age: null,
+        oldest_snapshot_holder: null,
       },
     ]);
   });
@@ -178,13 +181,18 @@ describe("health", () => {
     );
   });
 
-  test("counts what was sent and what died within the last minute", async () => {
-    const [a, b, c, d] = (await insertMany(4)) as [number, number, number, number];
+  test("counts what was sent, what failed and what died within the last minute", async () => {
+    await outbox.pool.query("update outbox.gateways set keep_attempts = 'all'");
+    const [a, b, c, d, e] = (await insertMany(5)) as [number, number, number, number, number];
     const relayer = await register();
     await claim(relayer.id);
-    await settle(relayer.id, [{ id: a }, { id: b, outcome: "rejected" }]);
+    await settle(relayer.id, [{ id: a }, { id: b, outcome: "rejected" }, { id: e, outcome: "retry" }]);
     await settle(relayer.id, [{ id: c }, { id: d, outcome: "rejected" }], { as_of: fromNow(-61_000) });
-    expect(await health()).toMatchObject({ sent_last_minute: 1, dead_last_minute: 1 });
+    expect(await health()).toMatchObject({
+      sent_last_minute: 1,
+      dead_last_minute: 1,
+      failures_last_minute: 2,
+    });
   });
 
   test("names the gateways that are paused or held", async () => {
@@ -199,4 +207,61 @@ describe("health", () => {
     await hold("once-held", fromNow(-1_000));
     expect((await health()).stopped_gateways).toEqual(["held", "paused"]);
   });
+});
+
+describe("gateway_status", () => {
+  const status = (gateway: string) =>
+    row("select * from outbox.gateway_status where gateway = $1", [gateway]);
+
+  test("says how each gateway is set and how it does", async () => {
+    await outbox.addGateway("other", { concurrency: 7, max_attempts: 3 });
+    const relayer = await register();
+    const [a, b, c] = (await insertMany(3)) as [number, number, number];
+    const d = await insert({ gateway: "other" });
+    await claim(relayer.id);
+    await claim(relayer.id, 1, { gateway: "other" });
+    await settle(relayer.id, [{ id: a }, { id: b, outcome: "rejected" }]);
+    await settle(relayer.id, [{ id: c }], { as_of: fromNow(-61_000) });
+    await settle(relayer.id, [{ id: d, outcome: "retry" }]);
+    expect(await status("default")).toMatchObject({
+      state: "relaying",
+      paused: false,
+      concurrency: 64,
+      max_attempts: 5,
+      sent_last_minute: 1,
+      failures_last_minute: 1,
+    });
+    expect(await status("other")).toMatchObject({
+      concurrency: 7,
+      max_attempts: 3,
+      scheduled: 1,
+      sent_last_minute: 0,
+      failures_last_minute: 1,
+    });
+  });
+
+  test("says of a gateway that it is paused, also while it is held", async () => {
+    await outbox.pool.query("select outbox.pause('default')");
+    await outbox.pool.query(
+      "update outbox.gateways set held_until = now() + interval '1 minute', hold_reason = 'hold'",
+    );
+    expect(await status("default")).toMatchObject({ state: "paused", paused: true, hold_reason: "hold" });
+    await outbox.pool.query("update outbox.gateways set paused = false");
+    expect(await status("default")).toMatchObject({ state: "hold", paused: false });
+  });
+});
+
+test("a role that may select from the views needs no right to the tables behind them", async () => {
+  await insertMany(2);
+  const relayer = await register();
+  await claim(relayer.id, 1);
+  const reader = await outbox.session();
+  const views = await rows("select viewname as name from pg_views where schemaname = 'outbox'");
+  await reader.query("begin; create role only_views; grant usage on schema outbox to only_views");
+  for (const { name } of views) await reader.query(`grant select on outbox.${name} to only_views`);
+  await reader.query("set local role only_views");
+  for (const { name } of views) await reader.query(`select * from outbox.${name}`);
+  expect(await rows("select in_flight from outbox.health", [], reader)).toEqual([{ in_flight: 1 }]);
+  await expect(reader.query("select from outbox.messages")).rejects.toThrow("permission denied");
+  await reader.query("rollback");
 });

@@ -16,7 +16,7 @@ export interface PrivatePostgres {
 }
 
 /** A server that belongs to one test file, which may stop and start it as it likes; its port stays the same. */
-export function usePrivatePostgres(): PrivatePostgres {
+export function usePrivatePostgres(settings: Readonly<Record<string, string>> = {}): PrivatePostgres {
   const dataDir = join(tmpdir(), `outbox-test-db-${randomUUID()}`);
   let port: number;
   let server: LocalPostgres;
@@ -28,7 +28,7 @@ export function usePrivatePostgres(): PrivatePostgres {
       user: "outbox",
       password: "secret-of-the-test",
       database: "postgres",
-      settings: { fsync: "off" },
+      settings: { fsync: "off", ...settings },
       initdbFlags: ["--no-sync"],
     });
   }
