@@ -52,6 +52,13 @@ export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
   };
 }
 
+/** For a route whose schema is content with an empty object: without a media type, no body at all would pass for one. */
+export const onlyWithBody: Guard = async (c, next) => {
+  if (c.req.header("Content-Type") === undefined)
+    throw new ProblemError("unsupported-media-type", "Send a body, as application/json.");
+  await next();
+};
+
 export const onlyJsonWanted: Guard = async (c, next) => {
   const wanted = accepts(c, {
     header: "Accept",

@@ -41,6 +41,13 @@ export async function stock(outbox: ReturnType<typeof useOutbox>): Promise<void>
   await outbox.value("select outbox.expire('default', as_of => clock_timestamp() + interval '2 minutes')");
   await outbox.value("select outbox.replay($1)", [first]);
   await outbox.row("select * from outbox.replay_where(reason => 'rejected', dry_run => false)");
+  // Of so many dead letters that they would run for a while.
+  await outbox.value(
+    `with running as (
+       insert into outbox.replays (actor, until, matched) select 'dba', now(), 5000 from generate_series(1, 5) returning id
+     )
+     select count(*) from running`,
+  );
   await outbox.value("select outbox.pause('bulk', actor => 'dba')");
 
   const rows = await outbox.rows("select distinct status from outbox.all_messages order by status");

@@ -4,7 +4,8 @@ import { inTransaction, patient, type Query } from "../connection.ts";
 import { DEAD_REASONS } from "../dead-letters.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
-import { isInstant } from "../instant.ts";
+import { onlyWithBody } from "../guards.ts";
+import { INSTANT_PATTERN, isInstant } from "../instant.ts";
 import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
 import { maskNumbersIn } from "../pii.ts";
@@ -16,7 +17,7 @@ const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe
 const instant = z
   .string("must be a time")
   .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
-  .openapi({ format: "date-time" });
+  .openapi({ format: "date-time", pattern: INSTANT_PATTERN });
 
 /** What Postgres takes for a pattern: no NUL, and no escape of nothing. */
 const PATTERN = /^([^\\\0]|\\[^\0])*$/;
@@ -156,7 +157,8 @@ export function addReplayDeadLetters(
   { pool }: ApiDependencies,
   access: Accesses,
 ): void {
-  app.openapi({ ...replayRoute, ...access.operate }, async (c) => {
+  const { security, middleware } = access.operate;
+  app.openapi({ ...replayRoute, security, middleware: [...middleware, onlyWithBody] }, async (c) => {
     const asked = c.req.valid("json");
     const pii = mayReadPii(c);
     if (!pii) mayFindNoNumber(asked.error_like);

@@ -38,12 +38,12 @@ export async function examine({ url, seed, runs, credentials }: ContractOptions)
     const known: Known = { contract, schemas: createSchemas(contract), credentials };
     const asking = createAsking(wire, known);
     const examined = { wire, known, asking, plansOf: allPlans(known) };
-    const faults: string[] = [];
+    const faults: Fault[] = [];
     for (const [n, operation] of contract.operations.entries()) {
       const choices = { seed: seed + n, runs: isStream(operation) ? Math.ceil(runs / 10) : runs };
       faults.push(...(await faultsIn(operation, examined, choices)));
     }
-    return { faults, statuses: asking.statuses };
+    return { faults: shortestOfEach(faults), statuses: asking.statuses };
   } finally {
     wire.close();
   }
@@ -66,7 +66,25 @@ function allPlans({ contract }: Known): Context["plansOf"] {
   return (operation) => all.get(operation) as Plans;
 }
 
-async function faultsIn(operation: Operation, context: Context, choices: Choices): Promise<string[]> {
+interface Fault {
+  readonly operation: Operation;
+  readonly said: string;
+}
+
+/** One operation often fails in the stories of many, and in many ways for one reason: the one that takes the least to read is enough. */
+function shortestOfEach(faults: readonly Fault[]): string[] {
+  const shortest = new Map<string, string>();
+  for (const { operation, said } of faults) {
+    const [first = ""] = said.split("\n");
+    const kind = `${operation.id} ${first.split(": ", 2)}`;
+    const known = shortest.get(kind);
+    const line = `${operation.id}: ${said}`;
+    if (known === undefined || line.length < known.length) shortest.set(kind, line);
+  }
+  return [...shortest.values()];
+}
+
+async function faultsIn(operation: Operation, context: Context, choices: Choices): Promise<Fault[]> {
   const { asking } = context;
   const before = await asking.look();
   const faults = [
@@ -74,22 +92,30 @@ async function faultsIn(operation: Operation, context: Context, choices: Choices
     ...(await faultsAround(operation, context, choices, before)),
   ];
   const statuses = Object.keys(asking.statuses[operation.id] ?? {});
+  const lacking = (said: string) => faults.push({ operation, said });
   if (!statuses.some((status) => status.startsWith("2")))
-    faults.push(`never succeeded (${statuses.join(", ")}): there was nothing that it could be asked about`);
+    lacking(`never succeeded (${statuses.join(", ")}): there was nothing that it could be asked about`);
   else if (isPaged(operation) && !asking.wentOn.has(operation))
-    faults.push("never went on with a cursor: no answer had a next page");
-  return faults.map((fault) => `${operation.id}: ${fault}`);
+    lacking("never went on with a cursor: no answer had a next page");
+  return faults;
 }
 
 /** The contract is broken, and this is how. */
-class Broken extends Error {}
+class Broken extends Error {
+  readonly operation: Operation;
+
+  constructor(operation: Operation, said: string) {
+    super(said);
+    this.operation = operation;
+  }
+}
 
 async function faultsInStories(
   operation: Operation,
   { wire, known, asking, plansOf }: Context,
   { seed, runs }: Choices,
   before: Facts,
-): Promise<string[]> {
+): Promise<Fault[]> {
   /** Throws at the first fault. The facts of a story are its own, so that it can be told again, and shorter. */
   async function tell(story: readonly Step[]): Promise<void> {
     const facts = createFacts(before);
@@ -97,11 +123,11 @@ async function faultsInStories(
     for (const step of story) {
       const prepared = step === "again" ? told.at(-1)?.prepared : prepare(step, facts, known);
       if (prepared === undefined) continue;
-      told.push(await asking.ask(prepared, facts));
-      const faults = told.at(-1)?.faults ?? [];
-      if (faults.length === 0) continue;
-      const lines = told.map(({ prepared, answer }) => shown(wire.origin, prepared.request, answer));
-      throw new Broken(`${faults.join("; ")}\n${lines.join("\n")}`);
+      const exchange = await asking.ask(prepared, facts);
+      told.push(exchange);
+      if (exchange.faults.length === 0) continue;
+      const lines = told.map((one) => shown(wire.origin, one.prepared.request, one.answer));
+      throw new Broken(prepared.operation, `${exchange.faults.join("; ")}\n${lines.join("\n")}`);
     }
   }
 
@@ -110,7 +136,7 @@ async function faultsInStories(
     { seed, numRuns: runs },
   );
   if (error && !(error instanceof Broken)) throw error;
-  return error instanceof Broken ? [error.message] : [];
+  return error instanceof Broken ? [{ operation: error.operation, said: error.message }] : [];
 }
 
 /** What is not left to chance: sound requests that go on, with one slip, with the wrong keys, with odd headers, and by other methods. */
@@ -119,38 +145,36 @@ async function faultsAround(
   { wire, known, asking, plansOf }: Context,
   { seed, runs }: Choices,
   before: Facts,
-): Promise<string[]> {
+): Promise<Fault[]> {
   const sound = fc
     .sample(plansOf(operation).good, { seed, numRuns: 50 })
     .map((plan) => ({ plan, prepared: prepare(plan, before, known) }))
     .filter(({ prepared }) => prepared?.verdict.kind === "valid");
   const [first] = sound;
-  if (first?.prepared === undefined) return ["no request could be made that is surely valid"];
+  if (first?.prepared === undefined)
+    return [{ operation, said: "no request could be made that is surely valid" }];
   const others = sound.filter(({ plan }) => shapeOf(plan) !== shapeOf(first.plan)).slice(0, 1);
 
-  const slow = isStream(operation);
+  const most = isStream(operation) ? runs : Number.POSITIVE_INFINITY;
   const slips = [first, ...others].flatMap(({ plan }) => slipsOf(plan, known.contract));
   const plans: Plan[] = [
     ...CREDENTIALS.map((credential) => ({ ...first.plan, credential })),
     ...[0, 1, 2].map((goOn) => ({ ...first.plan, goOn })),
-    ...ODD_HEADERS.slice(0, slow ? runs : undefined).map((header) => ({ ...first.plan, headers: [header] })),
-    ...slips.slice(0, slow ? runs : undefined),
+    ...ODD_HEADERS.slice(0, most).map((header) => ({ ...first.plan, headers: [header] })),
+    ...slips.slice(0, most),
   ];
-  const faults = new Map<string, string>();
-  for (const one of plans) {
-    const prepared = prepare(one, before, known);
+  const found: string[] = [];
+  for (const plan of plans) {
+    const prepared = prepare(plan, before, known);
     if (prepared === undefined) continue;
-    const { answer, faults: found } = await asking.ask(prepared, before);
-    const [kind = ""] = found[0]?.split(": ") ?? [];
-    const said = `${found.join("; ")}\n${shown(wire.origin, prepared.request, answer)}`;
-    // Of each kind, the one that takes the least to read.
-    if (found.length > 0 && said.length < (faults.get(kind)?.length ?? Number.POSITIVE_INFINITY))
-      faults.set(kind, said);
+    const { answer, faults } = await asking.ask(prepared, before);
+    if (faults.length > 0)
+      found.push(`${faults.join("; ")}\n${shown(wire.origin, prepared.request, answer)}`);
   }
   const byMethod = await methodFaults(first.prepared, known.contract, wire.send, (...one) =>
     shown(wire.origin, ...one),
   );
-  return [...faults.values(), ...byMethod];
+  return [...found, ...byMethod].map((said) => ({ operation, said }));
 }
 
 /** A body may be one thing or many. */
