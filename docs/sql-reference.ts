@@ -108,6 +108,8 @@ export const ERRORS: Readonly<Record<string, string>> = {
   OB006: "there is no such message",
   OB007: "the replay needs `force`, or a new `expires_at`",
   OB008: "there is no such replay, or it is not running",
+  OB009: "`enqueue_batch` refuses some of its messages; the detail names every one and its rule",
+  OB010: "`enqueue_once`: the key came with another request",
 };
 
 /** docs/sql.md: what `\d+ outbox.*` and `\df+ outbox.*` show, to be read. */

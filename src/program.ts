@@ -13,6 +13,7 @@ import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { createPool, createWaitingPool } from "./db/pool.ts";
+import { createRelayerRole } from "./db/relayer-role.ts";
 import { throughOutages } from "./db/wait-for-database.ts";
 import { createDeadlineWheel } from "./gateway/deadline-wheel.ts";
 import { createWebhook } from "./gateway/webhook.ts";
@@ -63,8 +64,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
   if (receipts) await services.start("receipts", receipts);
 
+  const role = createRelayerRole(connectionString, warn);
   const relayPool = createPool({
     connectionString,
+    onConnect: role.become,
     max: 8,
     applicationName: "outbox-relay",
     queryTimeoutMs: RELAY_QUERY_TIMEOUT_MS,
@@ -81,6 +84,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   });
   const session = createSession({
     connectionString,
+    onConnect: role.become,
     name: options.name,
     version,
     worker: () => worker.id(),
@@ -130,7 +134,13 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   });
 
   const worker = createWorker({
-    pool: createWaitingPool({ connectionString, max: 4, applicationName: "outbox-worker", log: warn }),
+    pool: createWaitingPool({
+      connectionString,
+      onConnect: role.become,
+      max: 4,
+      applicationName: "outbox-worker",
+      log: warn,
+    }),
     crontab: options.crontab,
     log: (level, message) => log[level](message),
     tasks: {
@@ -159,6 +169,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   const apiPool = createPool({
     connectionString,
+    onConnect: role.become,
     max: 8,
     applicationName: "outbox-api",
     // The API has shorter deadlines of its own, but only the server can end what nobody waits for any more.
@@ -205,6 +216,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
   const gateways = await throughOutages({ connectionString, log: warn, signal }, async () => {
     await migrate({ connectionString, log: (message) => log.info(message) });
+    await role.find();
     state.migrated = true;
     for (const [name, settings] of Object.entries(config.gateways)) {
       await outbox.configureGateway(name, gatewayColumns(settings));
@@ -253,7 +265,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     }),
   );
   await services.start("worker", worker);
-  // Only now is its queue sure to be there. A replay may have been asked for before, or have lost its job.
+  // A replay may have been asked for before Graphile Worker had its queue, or have lost its job.
   await throughOutages({ connectionString, log: warn, signal }, () => outbox.queueReplays());
   // Stopped first of all: from here on we are not ready.
   await services.start("readiness", {

@@ -1,5 +1,5 @@
---! Previous: sha1:413485d43565a58f6afb8722efbf05a36d52162f
---! Hash: sha1:3137e8d1294b6cab67a72fb66bcc0563ad65e679
+--! Previous: sha1:6bd60f1aaaf8d8202d709e094029cfce2721ab2b
+--! Hash: sha1:249c1889ae99e1a0152bd787e12fd03f6112b20b
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit

@@ -16,7 +16,12 @@ import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
+import { addExplanation } from "./routes/explanation.ts";
 import { addGateways } from "./routes/gateways.ts";
+import { addMessage } from "./routes/message.ts";
+import { addMessageChanges } from "./routes/message-changes.ts";
+import { addMessages } from "./routes/messages.ts";
+import { addNewMessages } from "./routes/new-messages.ts";
 import { addOperations } from "./routes/operations.ts";
 import { addRelayers } from "./routes/relayers.ts";
 import { addReplayDeadLetters } from "./routes/replay-dead-letters.ts";
@@ -78,10 +83,16 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
 
   const access = createAccesses(dependencies);
   const cursors = createCursors(dependencies.pool);
+  // Before the messages by id: "sent" is none.
   addSentMessages(app, dependencies, access, cursors);
   addDeadLetters(app, dependencies, access, cursors);
   addReplayDeadLetters(app, dependencies, access);
   addReplays(app, dependencies, access, cursors);
+  addMessages(app, dependencies, access, cursors);
+  addNewMessages(app, dependencies, access);
+  addMessage(app, dependencies, access);
+  addExplanation(app, dependencies, access);
+  addMessageChanges(app, dependencies, access);
   addScheduler(app, dependencies, access);
   addGateways(app, dependencies, access);
   addStats(app, dependencies, access);
@@ -114,6 +125,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
     ],
     exposeHeaders: [
       "ETag",
+      "Idempotency-Replayed",
       "Link",
       "Location",
       "RateLimit",

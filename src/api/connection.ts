@@ -27,25 +27,29 @@ export function patient(advice: string): Deadline {
   };
 }
 
-/** Runs `work` on one connection of the pool. A connection that missed its deadline is closed, not reused. */
+/**
+ * Runs `work` on one connection of the pool. A connection on which a query failed otherwise than by Postgres' word (that missed its
+ * deadline, say) is closed, not reused; `usable` tells.
+ */
 export async function onConnection<T>(
   pool: ApiDependencies["pool"],
-  work: (query: Query) => Promise<T>,
+  work: (query: Query, usable: () => boolean) => Promise<T>,
 ): Promise<T> {
   const client = await connect(pool);
-  let reusable = false;
-  try {
-    const result = await work(async (text, values, deadline = PROMPT) => {
+  let usable = true;
+  const query: Query = async (text, values, deadline = PROMPT) => {
+    try {
       const { rows } = await within(deadline, client.query(text, [...values]));
       return rows;
-    });
-    reusable = true;
-    return result;
-  } catch (error) {
-    reusable = error instanceof pg.DatabaseError;
-    throw error;
+    } catch (error) {
+      usable &&= error instanceof pg.DatabaseError;
+      throw error;
+    }
+  };
+  try {
+    return await work(query, () => usable);
   } finally {
-    client.release(!reusable);
+    client.release(!usable);
   }
 }
 
@@ -57,15 +61,15 @@ export function inTransaction<T>(
   pool: ApiDependencies["pool"],
   work: (query: Query) => Promise<T>,
 ): Promise<T> {
-  return onConnection(pool, async (query) => {
+  return onConnection(pool, async (query, usable) => {
     await query(BEGIN, []);
     try {
       const result = await work(query);
       await query("commit", []);
       return result;
     } catch (error) {
-      // Anything else closes the connection, and that rolls back too.
-      if (error instanceof pg.DatabaseError) await query("rollback", []);
+      // Closing the connection rolls back too.
+      if (usable()) await query("rollback", []);
       throw error;
     }
   });

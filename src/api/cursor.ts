@@ -1,8 +1,8 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
-import { onConnection } from "./connection.ts";
 import type { ApiDependencies } from "./dependencies.ts";
 import { isInstant } from "./instant.ts";
 import { ProblemError } from "./problem.ts";
+import { createSigningKey } from "./signing-key.ts";
 
 /** Where a page ended: a row's id, and before it its time, to the microsecond, where the list is ordered by time. */
 export interface Position {
@@ -22,19 +22,9 @@ export interface Cursors {
   open(text: string, scope: Scope): Promise<Position>;
 }
 
-/**
- * Opaque to clients: a position, a digest of its scope, and a keyed digest of both, so that no part can be changed. The key is in
- * the database (outbox.scheduler.cursor_key): a cursor of one relayer is good at every other, and after a restart.
- */
+/** Opaque to clients: a position, a digest of its scope, and a keyed digest of both, so that no part can be changed. */
 export function createCursors(pool: ApiDependencies["pool"]): Cursors {
-  let known: Promise<Buffer> | undefined;
-  const key = () => {
-    known ??= readKey(pool);
-    known.catch(() => {
-      known = undefined;
-    });
-    return known;
-  };
+  const key = createSigningKey(pool);
   return {
     async seal({ at = "-", id }, scope) {
       const body = `${at} ${id} ${digestOf(scope)}`;
@@ -57,14 +47,6 @@ export function createCursors(pool: ApiDependencies["pool"]): Cursors {
 
 const SHAPE =
   /^(?<body>(?<at>-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (?<id>\d{1,16}) (?<digest>[\w-]{11})) (?<mac>[\w-]{22})$/;
-
-async function readKey(pool: ApiDependencies["pool"]): Promise<Buffer> {
-  const [row] = await onConnection(pool, (query) =>
-    query<{ cursor_key: Buffer }>("select cursor_key from outbox.scheduler", []),
-  );
-  if (row === undefined) throw new Error("outbox.scheduler has no row");
-  return row.cursor_key;
-}
 
 function digestOf({ list, filters }: Scope): string {
   const given = Object.entries(filters)

@@ -16,10 +16,16 @@ const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemErro
       ? new ProblemError("replay-needs-expires-at", message)
       : new ProblemError("replay-needs-force", message),
   OB008: passedOn("replay-not-running"),
+  OB009: ({ message, detail }) => new ProblemError("refused-message", `${message}.`, refusals(detail)),
+  OB010: passedOn("idempotency-key-reused"),
   // check_violation, of a table or raised by a function in its stead
   "23514": ({ constraint }) => new ProblemError("refused-message", undefined, [brokenRule(constraint)]),
   // unique_violation
-  "23505": () => new ProblemError("dedupe-key-used", "Another message has it since."),
+  "23505": ({ detail = "" }) =>
+    new ProblemError(
+      "dedupe-key-used",
+      /^Message \d+ has it\.$/.test(detail) ? detail : "Another message has it.",
+    ),
   // lock_not_available, deadlock_detected
   "55P03": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
   "40P01": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
@@ -51,6 +57,7 @@ export function toProblem(error: unknown): ProblemError {
 export interface DatabaseFault {
   readonly code: string;
   readonly message: string;
+  readonly detail?: string | undefined;
   readonly constraint?: string | undefined;
 }
 
@@ -60,6 +67,12 @@ function isDatabaseFault(error: unknown): error is DatabaseFault {
 
 function passedOn(slug: ProblemSlug): (error: DatabaseFault) => ProblemError {
   return ({ message }) => new ProblemError(slug, message);
+}
+
+/** What outbox.enqueue_batch says of each message: where in the batch it stands (null: it came alone), and which rule it breaks. */
+function refusals(detail = "[]"): Fault[] {
+  const found = JSON.parse(detail) as { place: number | null; rule: string }[];
+  return found.map(({ place, rule }) => brokenRule(rule, place === null ? "#" : `#/${place}`));
 }
 
 const COLUMNS = [
@@ -74,9 +87,17 @@ const COLUMNS = [
 ];
 
 /** A constraint's name says which column it is about, and what is wrong: `expires_at_in_the_past`. */
-export function brokenRule(constraint = ""): Fault {
+export function brokenRule(constraint = "", pointer = "#"): Fault {
+  if (constraint === "unknown_gateway")
+    return { detail: "there is no such gateway", pointer: `${pointer}/gateway` };
   const column = COLUMNS.find((name) => constraint.startsWith(`${name}_`));
   if (column === undefined)
-    return { detail: constraint.replaceAll("_", " ") || "breaks a rule of the table" };
-  return { detail: constraint.slice(column.length + 1).replaceAll("_", " "), pointer: `#/${column}` };
+    return {
+      detail: constraint.replaceAll("_", " ") || "breaks a rule of the table",
+      ...(pointer === "#" ? {} : { pointer }),
+    };
+  return {
+    detail: constraint.slice(column.length + 1).replaceAll("_", " "),
+    pointer: `${pointer}/${column}`,
+  };
 }

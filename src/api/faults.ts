@@ -27,7 +27,17 @@ const atPointer: Place = (path) => {
 function faults(issue: z.core.$ZodIssue, place: Place): Fault[] {
   if (issue.code === "unrecognized_keys")
     return issue.keys.map((key) => ({ detail: "is not known here", ...place([...issue.path, key]) }));
+  if (issue.code === "invalid_union") {
+    // Of the kinds that it may be, it is told what is wrong with the one it is.
+    const itsKind = issue.errors.find((issues) => !issues.some(isOfAnotherKind));
+    if (itsKind !== undefined)
+      return itsKind.flatMap((inner) => faults({ ...inner, path: [...issue.path, ...inner.path] }, place));
+  }
   // Parameters are strings: one that came as an array was given several times.
   const repeated = issue.code === "invalid_type" && place === atParameter && issue.message.includes("array");
   return [{ detail: repeated ? "may be given only once" : issue.message, ...place(issue.path) }];
+}
+
+function isOfAnotherKind({ code, path }: z.core.$ZodIssue): boolean {
+  return code === "invalid_type" && path.length === 0;
 }

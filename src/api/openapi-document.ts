@@ -64,5 +64,15 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
       { name: TAG.operations, description: "For load balancers, monitoring and tools." },
     ],
   });
+  leaveOneSchema(document.paths);
   app.get(DOCUMENT_PATH, (c) => c.json(document));
+}
+
+type Document = ReturnType<OpenAPIHono<ApiEnv>["getOpenAPI31Document"]>;
+
+/** A parameter has a `schema` or a `content`; the generator gives those with a `content` both. */
+function leaveOneSchema(paths: Document["paths"]): void {
+  for (const { get } of Object.values(paths ?? {}))
+    for (const parameter of get?.parameters ?? [])
+      if ("content" in parameter && parameter.content !== undefined) delete parameter.schema;
 }

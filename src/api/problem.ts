@@ -110,12 +110,12 @@ export const PROBLEMS = {
   "refused-message": {
     status: 422,
     title: "The outbox refuses the message",
-    help: "It is well formed, but breaks a rule of the table, as an INSERT would: an unknown gateway, an end in the past, … `errors` names each. Nothing was put in or changed.",
+    help: "It is well formed, but breaks a rule of the table, as an INSERT would: a number that is not E.164, an unknown gateway, an end in the past, … `errors` names each, in an array of messages with its place. Nothing was put in or changed.",
   },
   "idempotency-key-reused": {
     status: 422,
     title: "This Idempotency-Key came with another request",
-    help: "A key stands for one request, byte for byte the same JSON. Nothing was put in. Use a new key for a new request.",
+    help: "A key stands for one request: the same JSON, whatever the order of its keys and its spaces. Nothing was put in. Use a new key for a new request.",
   },
   "too-many-failures": {
     status: 429,

@@ -50,6 +50,11 @@ interface MinuteRow extends Minute {
   readonly gateway: string | null;
 }
 
+/** What happened in the minute that is not over; gateway null is all of them together. */
+interface SoFar extends Counts {
+  readonly gateway: string | null;
+}
+
 type GatewayRow = Waiting & { readonly name: string };
 
 /** Of each reason no more are counted, so that a look costs the same whatever lies there. */
@@ -77,6 +82,10 @@ export const MINUTES = `
       and minute < date_trunc('minute', now())
     order by minute`;
 
+const SO_FAR = `
+    select gateway, sent, rejected + retry + throttled + unknown + hold as failed, dead
+    from outbox.tally(date_trunc('minute', now()), now())`;
+
 const DEAD_LETTERS = `
     select word.reason, counted.letters
     from unnest($1::text[]) as word (reason)
@@ -95,17 +104,20 @@ export function readStats(pool: ApiDependencies["pool"]) {
     const { as_of, ...totals } = health;
     const gateways = await query<GatewayRow>(GATEWAYS, [], PATIENT);
     const rows = await query<MinuteRow>(MINUTES, [], PATIENT);
+    const soFar = await query<SoFar>(SO_FAR, [], PATIENT);
     const dead_letters = await countDeadLetters(query);
 
-    const all = rows.filter(({ gateway }) => gateway === null);
+    const of = (name: string | null) => (row: { gateway: string | null }) => row.gateway === name;
+    const all = rows.filter(of(null));
     const clock = all.map(({ minute }) => minute);
     return {
       as_of,
-      totals: { ...totals, ...lastHour(all), dead_letters },
+      totals: { ...totals, ...lastHour([...all, ...soFar.filter(of(null))]), dead_letters },
       ...lately(all, clock),
       gateways: gateways.map((gateway) => {
-        const own = rows.filter((row) => row.gateway === gateway.name);
-        return { ...gateway, ...lastHour(own), ...lately(own, clock) };
+        const own = rows.filter(of(gateway.name));
+        const hour = lastHour([...own, ...soFar.filter(of(gateway.name))]);
+        return { ...gateway, ...hour, ...lately(own, clock) };
       }),
       minutes: all.map(({ gateway: _, ...minute }) => minute),
     };
@@ -126,9 +138,9 @@ async function countDeadLetters(query: Query): Promise<Record<DeadReason, number
   >;
 }
 
-const sum = (rows: readonly MinuteRow[], of: keyof Counts) => rows.reduce((total, row) => total + row[of], 0);
+const sum = (rows: readonly Counts[], of: keyof Counts) => rows.reduce((total, row) => total + row[of], 0);
 
-function lastHour(rows: readonly MinuteRow[]) {
+function lastHour(rows: readonly Counts[]) {
   return {
     sent_last_hour: sum(rows, "sent"),
     failed_last_hour: sum(rows, "failed"),

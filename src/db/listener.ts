@@ -26,7 +26,8 @@ export interface Listener {
  * LISTENs on one channel, on a connection of its own (not through a transaction pooler).
  *
  * pg-listen is used for one connection at a time, and told not to reconnect: its own loop cannot be ended while the database is
- * away, and a connection lost during its LISTEN is not tried again. The loop is ours.
+ * away, and a connection lost during its LISTEN is not tried again. The loop is ours. Nor does it let anybody at its connection,
+ * which therefore stays that of the user who logs in, and not outbox_relayer's: LISTEN asks for no right.
  */
 export function createListener(options: ListenerOptions): Listener {
   const { channel, log } = options;

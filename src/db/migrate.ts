@@ -10,6 +10,7 @@ import { type ParsedSettings, parseSettings } from "graphile-migrate/dist/settin
 import { Client, type PoolClient, type QueryConfig } from "pg";
 import { readMigrationSettings } from "./migration-settings.ts";
 import { isOutage } from "./outage.ts";
+import { migrateWorkerSchema, WORKER_SCHEMA } from "./worker-schema.ts";
 
 /*
  * Why graphile-migrate's inner functions, and not its migrate(): that one keeps its books in the schema
@@ -20,12 +21,15 @@ import { isOutage } from "./outage.ts";
  * The files, their hashes and `npm run migrate:commit` stay graphile-migrate's.
  */
 const BOOKKEEPING = "outbox_migrate";
+const APPLICATION_NAME = "outbox-migrate";
 const SCHEMA = "outbox";
 const POLL_MS = 100;
 const PATIENCE_MS = 60_000;
 const LOCK_TIMEOUT_MS = 2_000;
 const LOCK_PAUSE_MS = 500;
 const LOCK_TRIES = 60;
+/** insufficient_privilege. */
+const NO_RIGHT = "42501";
 /** lock_not_available and deadlock_detected. */
 const IN_USE = new Set(["55P03", "40P01"]);
 
@@ -52,7 +56,7 @@ export interface MigrateOptions {
 export async function migrate(options: MigrateOptions): Promise<void> {
   const client = new Client({
     connectionString: options.connectionString,
-    application_name: "outbox-migrate",
+    application_name: APPLICATION_NAME,
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -62,21 +66,56 @@ export async function migrate(options: MigrateOptions): Promise<void> {
   try {
     await client.connect();
     await lockOrWait(client, options);
-    await applyPending(client, options);
+    const place = await whereWeAre(client);
+    await applyPending(client, place, options);
+    await explained(
+      `The schema ${WORKER_SCHEMA} could not be brought up to date`,
+      migrateWorkerSchema(options.connectionString, APPLICATION_NAME),
+      ownerDoes(place),
+    );
+    await grantRoles(client, options);
   } finally {
     await client.end(); // frees the lock too
   }
 }
 
-async function applyPending(client: Client, { folder, log }: MigrateOptions): Promise<void> {
-  const { rows } = await client.query<{ database: string; role: string }>(
-    "select current_database() as database, current_user as role",
+interface Place {
+  readonly database: string;
+  readonly role: string;
+  /** Of the schema outbox; null while there is none. */
+  readonly owner: string | null;
+  /** Whether we have the owner's rights. */
+  readonly owns: boolean | null;
+}
+
+async function whereWeAre(client: Client): Promise<Place> {
+  const { rows } = await client.query<Place>(
+    `select current_database() as database, current_user as role, pg_catalog.pg_get_userbyid(nspowner) as owner, pg_catalog.pg_has_role(nspowner, 'usage') as owns
+     from (select) as here
+     left join pg_catalog.pg_namespace on nspname = $1`,
+    [SCHEMA],
   );
-  const { database, role } = rows[0] as { database: string; role: string };
+  return rows[0] as Place;
+}
+
+/** What helps where a right is missing. */
+function ownerDoes({ owner }: Place): string {
+  if (owner === null) return "";
+  return ` The schema ${SCHEMA} is owned by "${owner}": npm run migrate as that user, then start again.`;
+}
+
+async function applyPending(client: Client, place: Place, { folder, log }: MigrateOptions): Promise<void> {
+  const { database, role } = place;
   const settings = await settingsFor(database, role, folder);
 
-  const pending = await pendingMigrations(client, await readCommitted(settings));
+  const pending = await pendingMigrations(client, place, await readCommitted(settings));
   if (pending.length === 0) return;
+  if (place.owns === false) {
+    const files = pending.map(({ realFilename }) => realFilename).join(", ");
+    throw new MigrationError(
+      `The database is older than this version of the relayer, and "${role}" may not bring it up to date (${files}).${ownerDoes(place)}`,
+    );
+  }
 
   const session = withOwnBookkeeping(client);
   // A DBA's statement_timeout for the role is meant for queries, not for building an index on a large table.
@@ -94,12 +133,32 @@ async function applyPending(client: Client, { folder, log }: MigrateOptions): Pr
   }
 }
 
+/** Roles that were missing when the migrations ran, as Graphile Worker's tables were, are granted what is theirs. */
+async function grantRoles(client: Client, { log }: MigrateOptions): Promise<void> {
+  const { rows } = await client.query<{ mine: boolean }>(
+    `select pg_catalog.pg_has_role(proowner, 'usage') as mine
+     from pg_catalog.pg_proc
+     join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
+     where nspname = $1 and proname = 'grant_roles'`,
+    [SCHEMA],
+  );
+  if (!rows[0]?.mine) return;
+  await client.query(`set lock_timeout = ${LOCK_TIMEOUT_MS}`);
+  const { rows: left } = await explained(
+    "The roles could not be granted what is theirs",
+    patiently(client, log, () =>
+      client.query<{ sentence: string }>(`select sentence from ${SCHEMA}.grant_roles() as sentence`),
+    ),
+  );
+  for (const { sentence } of left) log(sentence);
+}
+
 /** A migration that finds a table in use gives way, and is tried again. */
-async function patiently(
+async function patiently<T>(
   client: Client,
   log: (message: string) => void,
-  migrateOnce: () => Promise<void>,
-): Promise<void> {
+  migrateOnce: () => Promise<T>,
+): Promise<T> {
   for (let left = LOCK_TRIES; ; left--) {
     try {
       return await migrateOnce();
@@ -116,10 +175,11 @@ async function patiently(
 /** What is committed and not yet applied, in order. Refuses a database that is not one of ours, or not of our time. */
 async function pendingMigrations(
   client: Client,
+  place: Place,
   committed: readonly FileMigration[],
 ): Promise<FileMigration[]> {
-  const applied = await appliedMigrations(client);
-  if (applied.length === 0) await refuseForeignSchema(client);
+  const applied = await appliedMigrations(client, place);
+  if (applied.length === 0 && place.owner !== null) throw foreignSchema(place.owner);
 
   const known = new Map(committed.map((migration) => [migration.filename, migration.hash]));
   const unknown = applied.filter(({ filename }) => !known.has(filename)).map(({ filename }) => filename);
@@ -145,7 +205,7 @@ interface AppliedMigration {
   readonly hash: string;
 }
 
-async function appliedMigrations(client: Client): Promise<AppliedMigration[]> {
+async function appliedMigrations(client: Client, place: Place): Promise<AppliedMigration[]> {
   // Through the catalogue, because "create … if not exists" asks for the right to create even when there is nothing to do.
   const { rowCount } = await client.query(
     "select from pg_catalog.pg_tables where schemaname = $1 and tablename = 'migrations'",
@@ -155,18 +215,13 @@ async function appliedMigrations(client: Client): Promise<AppliedMigration[]> {
   const { rows } = await explained(
     `The schema ${BOOKKEEPING} could not be read`,
     client.query<AppliedMigration>(`select filename, hash from ${BOOKKEEPING}.migrations order by filename`),
+    `${ownerDoes(place)} And as a superuser: grant outbox_relayer to "${place.role}".`,
   );
   return rows;
 }
 
-async function refuseForeignSchema(client: Client): Promise<void> {
-  const { rows } = await client.query<{ owner: string }>(
-    "select pg_catalog.pg_get_userbyid(nspowner) as owner from pg_catalog.pg_namespace where nspname = $1",
-    [SCHEMA],
-  );
-  const owner = rows[0]?.owner;
-  if (owner === undefined) return;
-  throw new MigrationError(
+function foreignSchema(owner: string): MigrationError {
+  return new MigrationError(
     `The database has a schema named "${SCHEMA}" already (its owner is "${owner}"), and the relayer did not make it. Rename or drop it, or give the relayer a database in which the name is free.`,
   );
 }
@@ -233,12 +288,15 @@ function withOwnBookkeeping(client: Client): PoolClient {
   return session as unknown as PoolClient;
 }
 
-async function explained<T>(what: string, work: Promise<T>): Promise<T> {
+/** `help`: a further sentence where a right is missing. */
+async function explained<T>(what: string, work: Promise<T>, help = ""): Promise<T> {
   try {
     return await work;
   } catch (error) {
     if (isOutage(error)) throw error; // not the migration's fault: the caller may wait and start again
-    throw new MigrationError(`${what}: ${error instanceof Error ? error.message : String(error)}`, {
+    const { message, code } =
+      error instanceof Error ? (error as Error & { code?: unknown }) : { message: String(error) };
+    throw new MigrationError(`${what}: ${message}${code === NO_RIGHT && help !== "" ? `.${help}` : ""}`, {
       cause: error,
     });
   }

@@ -19,6 +19,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number;
   /** How long a connection, or a free place in the pool, may take; 5 s by default. */
   readonly connectTimeoutMs?: number;
+  /** Done with each new connection before anything else is. */
+  readonly onConnect?: (client: ClientBase) => Promise<void>;
 }
 
 /**
@@ -26,13 +28,14 @@ export interface PoolOptions {
  * silently, and the log gets one line an outage.
  */
 export function createPool(options: PoolOptions): Pool {
-  return guarded(new Pool(poolConfig(options)), options);
+  return guarded(new Pool({ ...poolConfig(options), types: wireTypes }), options);
 }
 
 /**
  * A pool for graphile-worker, which takes a failed connect for the end of the world: a job that finishes while
  * Postgres is away is an unhandled rejection, and stays locked for hours. Here `connect()` waits until the database is back,
- * for ever if the pool ends before, and a query cut off by an outage fails with a code that graphile-worker retries.
+ * for ever if the pool ends before, and a query cut off by an outage fails with a code that graphile-worker retries. Values are
+ * as node-postgres has them, for it reckons with dates.
  */
 export function createWaitingPool(options: PoolOptions): Pool {
   const pool = guarded(new WaitingPool(poolConfig(options)), options);
@@ -112,7 +115,7 @@ function poolConfig(options: PoolOptions): PoolConfig {
     keepAliveInitialDelayMillis: 10_000,
     statement_timeout: options.statementTimeoutMs,
     query_timeout: options.queryTimeoutMs,
-    types: wireTypes,
+    onConnect: options.onConnect,
   };
 }
 

@@ -11,6 +11,7 @@ import {
 } from "graphile-worker";
 import type { Pool } from "pg";
 import { isOutage } from "../db/outage.ts";
+import { WORKER_SCHEMA } from "../db/worker-schema.ts";
 
 export interface WorkerOptions {
   /** Used for nothing else; ended by stop(). It must wait out an outage: graphile-worker does not. */
@@ -52,7 +53,7 @@ export function readCrontab(text: string, path: string, tasks: readonly string[]
 const RESTART_MS = 1_000;
 const STOP_MS = 3_000;
 
-/** Graphile Worker, with its queue in the schema outbox_worker: the crontab and the jobs of this project. */
+/** Graphile Worker, with its queue in a schema of ours: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
   const logger = new Logger(
     () => (level, message) => log(levelOf(level, message), `graphile-worker: ${message}`),
@@ -69,7 +70,7 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
   function begin(): Promise<Runner> {
     return run({
       pgPool: pool,
-      schema: "outbox_worker",
+      schema: WORKER_SCHEMA,
       parsedCronItems: [...crontab],
       taskList: tasks,
       concurrency: 2,

@@ -1,8 +1,10 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { Client } from "pg";
+import { Client, type ClientBase } from "pg";
 
 export interface SessionOptions {
   readonly connectionString: string;
+  /** Done with each new connection before anything else is. */
+  readonly onConnect?: (client: ClientBase) => Promise<void>;
   /** Host and process, for people. */
   readonly name: string;
   readonly version: string;
@@ -81,6 +83,7 @@ export function createSession(options: SessionOptions): Session {
     client.on("end", () => broken.abort());
     try {
       await client.connect();
+      await options.onConnect?.(client);
       await register(client);
       firstTry.resolve();
       while (!stopping.signal.aborted) {

@@ -39,7 +39,7 @@ test("another process of the same database opens it", async () => {
 
 test("another database's is refused", async () => {
   const cursor = await cursors.seal(POSITION, SCOPE);
-  await pool.query("update outbox.scheduler set cursor_key = '\\x00'");
+  await pool.query("update outbox.cursor_keys set key = '\\x00'");
   await expect(createCursors(pool).open(cursor, SCOPE)).rejects.toEqual(refused(/^is damaged/));
 });
 

@@ -45,7 +45,9 @@ describe("a problem", () => {
 
 describe("405", () => {
   test.each([
-    ["DELETE", "/api/v1/messages/sent", "GET, HEAD"],
+    ["PUT", "/api/v1/messages", "GET, HEAD, POST"],
+    ["DELETE", "/api/v1/messages/7", "GET, HEAD, PATCH"],
+    ["GET", "/api/v1/messages/7/cancel", "POST"],
     ["PUT", "/api/v1/scheduler", "GET, HEAD"],
     ["GET", "/api/v1/scheduler/toggle", "POST"],
     ["HEAD", "/api/v1/scheduler/stop", "POST"],
@@ -272,6 +274,7 @@ describe("the unexpected", () => {
       { errors: [{ detail: "attempts negative" }] },
     ],
     ["select outbox.cancel(7)", "unknown-message", 404, { detail: expect.stringContaining("7") }],
+    [raise("OB010"), "idempotency-key-reused", 422, { detail: "for users" }],
     [raise("OB005"), "wrong-state", 409, { detail: "for users" }],
     [raise("OB007", "replay_needs_force"), "replay-needs-force", 409, { detail: "for users" }],
     [raise("OB007", "replay_needs_expires_at"), "replay-needs-expires-at", 409, { detail: "for users" }],

@@ -111,6 +111,14 @@ test("where nothing ever happened everything is there, and zero", async () => {
     });
 });
 
+test("what was sent just now is in the totals, and in the minutes only when its own is over", async () => {
+  const { totals, gateways, minutes } = await statsOf(() => insertSent(1, "0 s"));
+  expect(totals).toMatchObject({ sent_last_minute: 1, sent_last_hour: 1 });
+  expect(gateways.map(({ sent_last_hour }) => sent_last_hour)).toEqual([0, 1]);
+  // Unless the minute has just changed.
+  expect(minutes.slice(0, 59).map(({ sent }) => sent)).toEqual(Array(59).fill(0));
+});
+
 test("the minutes are the 60 that are over, one after the other, the oldest first", async () => {
   const { as_of, minutes } = await get();
   const begin = Date.parse(`${as_of.slice(0, 16)}:00Z`);

@@ -276,7 +276,7 @@ describe("migrate, beside an application that uses graphile-migrate itself", () 
     expect(await applied(url)).toEqual(["000001.sql"]);
     expect(await applied(url, "graphile_migrate")).toEqual(["000001.sql", "000002.sql"]);
     expect(await queryOnce(url, "select id from app")).toEqual([{ id: 1 }]);
-    expect(await schemas(url)).toEqual(["graphile_migrate", "outbox", "outbox_migrate"]);
+    expect(await schemas(url)).toEqual(["graphile_migrate", "outbox", "outbox_migrate", "outbox_worker"]);
   }
 
   it("comes after it", async () => {

@@ -96,6 +96,12 @@ describe("createWaitingPool", () => {
   /** Resolves once the pool has tried to connect and failed, so that it really waits. */
   const untilTried = (pool: Pool) => eventually(() => pool.totalCount).toBe(0);
 
+  it("reads times as dates, with which graphile-worker reckons what a crontab has missed", async () => {
+    const { pool } = await waitingPool();
+    const { rows } = await pool.query("select timestamptz '2026-11-23 14:11:00+00' as at");
+    expect(rows).toEqual([{ at: new Date("2026-11-23T14:11:00Z") }]);
+  });
+
   it("waits out a restart: promises, callbacks and queries", async () => {
     const { pool } = await waitingPool();
     await pool.query("select 1");

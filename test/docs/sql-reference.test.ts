@@ -50,5 +50,7 @@ test("it puts what no list names where its privileges say", async () => {
     do $$ begin create role outbox_relayer; exception when duplicate_object then null; end $$;
     grant execute on function outbox.made_up to outbox_operator`);
   expect(await section()).toBe("### For operators");
-  expect(await sqlReference(client)).toContain("x: made up. May be executed by `outbox_operator`.");
+  expect(await sqlReference(client)).toContain(
+    "x: made up. May be executed by `outbox_operator`, `outbox_relayer`.",
+  );
 });

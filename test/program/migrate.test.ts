@@ -33,7 +33,7 @@ it("migrates and ends with 0; again, there is nothing to do; a database that is 
   const first = await migrate(url);
   expect(first.code).toBe(0);
   expect(first.messages[0]).toMatch(/^Migration 000001-\S+\.sql applied in \d+ ms$/);
-  expect(await schemas(url)).toEqual(["outbox", "outbox_migrate"]);
+  expect(await schemas(url)).toEqual(["outbox", "outbox_migrate", "outbox_worker"]);
   const applied = await migrations(url);
 
   const again = await migrate(url);

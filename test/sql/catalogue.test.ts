@@ -119,6 +119,7 @@ describe("a function", () => {
       "i in_words",
       "i lock_key",
       "i settle_lock",
+      "s broken_rules",
       "s changes",
       // All that explain() says is of one snapshot.
       "s discreet",
@@ -192,7 +193,7 @@ describe("a function", () => {
     // pause() and replay_slice() raise these, but not as they are called here.
     expect(unsaid.sort()).toEqual(["replay_where OB008", "toggle OB001"]);
     expect(new Set(all.flatMap(({ name }) => raised(name)))).toEqual(
-      new Set([..."12345678"].map((n) => `OB00${n}`)),
+      new Set([...Array(10).keys()].map((n) => `OB${String(n + 1).padStart(3, "0")}`)),
     );
   });
 
@@ -225,6 +226,7 @@ describe("a function", () => {
       "maintain()",
       "close_minutes()",
       "sent_horizon()",
+      `enqueue_once('k', '[{"recipient": "+905551234567", "content": "hi", "dedupe_key": "j"}]')`,
       "next_due('default')",
       `cancel(${id})`,
       `edit(${id}, content => 'another')`,

@@ -189,9 +189,9 @@ describe("what is written", () => {
         const ofAttempts = attempts.filter(here).filter(({ outcome }) => outcome !== "accepted");
         const ofDead = dead.filter(here);
         if (gateway !== null && ofSent.length + ofAttempts.length + ofDead.length === 0) continue;
-        const percentile = (column: string, share: number) => {
+        const percentile = (column: string, percent: number) => {
           const values = ofSent.map((one) => one[column] as number).sort((a, b) => a - b);
-          return values[Math.ceil(values.length * share) - 1] ?? null;
+          return values[Math.ceil((values.length * percent) / 100) - 1] ?? null;
         };
         result.push({
           minute,
@@ -201,12 +201,12 @@ describe("what is written", () => {
           ...Object.fromEntries(
             OUTCOMES.map((outcome) => [outcome, ofAttempts.filter((one) => one.outcome === outcome).length]),
           ),
-          duration_p50_ms: percentile("duration_ms", 0.5),
-          duration_p95_ms: percentile("duration_ms", 0.95),
-          duration_p99_ms: percentile("duration_ms", 0.99),
-          latency_p50_ms: percentile("latency_ms", 0.5),
-          latency_p95_ms: percentile("latency_ms", 0.95),
-          latency_p99_ms: percentile("latency_ms", 0.99),
+          duration_p50_ms: percentile("duration_ms", 50),
+          duration_p95_ms: percentile("duration_ms", 95),
+          duration_p99_ms: percentile("duration_ms", 99),
+          latency_p50_ms: percentile("latency_ms", 50),
+          latency_p95_ms: percentile("latency_ms", 95),
+          latency_p99_ms: percentile("latency_ms", 99),
         });
       }
     }

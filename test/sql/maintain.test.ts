@@ -273,7 +273,43 @@ describe("retention", () => {
   });
 });
 
+describe("housekeeping forgets", () => {
+  const request = `select from outbox.enqueue_once($1, '{"recipient": "+905551234567", "content": "hi"}', $2, as_of => $3)`;
+
+  test("idempotency keys, when their day is over", async () => {
+    await maintain("2030-06-01T12:00:00Z");
+    for (const [key, actor, hour] of [
+      ["a", "ali", "08"],
+      ["a", "veli", "09"],
+      ["b", "ali", "09"],
+    ])
+      await outbox.pool.query(request, [key, actor, `2030-06-01T${hour}:00:00Z`]);
+    expect(await maintain("2030-06-02T07:59:59Z")).not.toContainEqual(expect.stringContaining("forgot"));
+    expect(await maintain("2030-06-02T08:00:00Z")).toContain("forgot 1 idempotency keys");
+    expect(
+      await rows("select actor, idempotency_key as key from outbox.idempotency_keys order by actor"),
+    ).toEqual([
+      { actor: "ali", key: "b" },
+      { actor: "veli", key: "a" },
+    ]);
+  });
+});
+
 describe("housekeeping does not wait", () => {
+  test("for a request that is using an old idempotency key again in an open transaction", async () => {
+    await maintain("2030-06-01T12:00:00Z");
+    const key = `select * from outbox.enqueue_once('k', '{"recipient": "+905551234567", "content": "hi"}', 'ali', $1)`;
+    await outbox.pool.query(key, ["2030-05-31T11:00:00Z"]);
+    const producer = await outbox.session();
+    await producer.query("begin");
+    await producer.query(key, ["2030-06-01T11:59:00Z"]);
+    const session = await outbox.session();
+    await session.query("set lock_timeout = '1s'");
+    await session.query("select outbox.maintain(null, null, as_of => '2030-06-01T12:00:00Z')");
+    await producer.query("commit");
+    expect(await outbox.value("select count(*)::int from outbox.idempotency_keys")).toBe(1);
+  });
+
   test("for a producer that is using an old key again in an open transaction", async () => {
     await maintain("2030-06-01T12:00:00Z");
     for (const dedupe_key of ["used", "idle"]) await insert({ dedupe_key });

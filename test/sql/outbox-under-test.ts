@@ -104,6 +104,25 @@ export function useOutbox() {
     return client;
   }
 
+  /** A user who is a member of one of our roles, or "nobody": the name, and a session. Both are gone after the test. */
+  async function login(role: string): Promise<{ name: string; client: pg.Client }> {
+    const name = `login_${role}_${await value("select current_database()")}`;
+    await pool.query(
+      `create role ${name} login password 'secret' ${role === "nobody" ? "" : `in role ${role}`}`,
+    );
+    const url = new URL(database.url);
+    url.username = name;
+    url.password = "secret";
+    const client = new pg.Client({ connectionString: url.href, types: wireTypes });
+    client.on("error", () => {});
+    await client.connect();
+    onTestFinished(async () => {
+      await client.end();
+      await pool.query(`drop owned by ${name}; drop role ${name}`);
+    });
+    return { name, client };
+  }
+
   /** A plain INSERT, with the columns named and defaults for the two that have to be there. */
   async function insert(columns: Row = {}, on: On = pool): Promise<number> {
     const all: Row = { recipient: "+905551234567", content: "hi", ...columns };
@@ -223,6 +242,7 @@ export function useOutbox() {
     row,
     value,
     session,
+    login,
     insert,
     insertMany,
     enqueue,
@@ -261,6 +281,7 @@ const FRESH = `
   delete from outbox.attempts;
   delete from outbox.minutes;
   delete from outbox.dedupe_keys;
+  delete from outbox.idempotency_keys;
   delete from outbox.relayers;
   delete from outbox.audit;
   delete from outbox.gateways where name <> 'default';

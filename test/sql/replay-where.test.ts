@@ -609,65 +609,58 @@ describe("cancel_replay", () => {
 });
 
 describe("the jobs", () => {
-  /** As much of Graphile Worker as the outbox calls. */
-  const WORKER = `
-    create schema outbox_worker;
-    create table outbox_worker.jobs (task text, payload json, run_at timestamptz, job_key text primary key);
-    create function outbox_worker.add_job(
-      identifier text, payload json default null, queue_name text default null, run_at timestamptz default null,
-      max_attempts int default null, job_key text default null, priority int default null, flags text[] default null,
-      job_key_mode text default 'replace'
-    ) returns void language sql as $$
-      insert into outbox_worker.jobs values (identifier, payload, run_at, job_key)
-      on conflict on constraint jobs_pkey do update
-      set run_at = case when job_key_mode = 'preserve_run_at' then jobs.run_at else excluded.run_at end
-    $$`;
-  const jobs = () => rows("select task, payload, job_key from outbox_worker.jobs order by job_key");
+  const jobs = () =>
+    rows(
+      `select tasks.identifier as task, jobs.payload, jobs.key, jobs.run_at
+       from outbox_worker._private_jobs as jobs
+       join outbox_worker._private_tasks as tasks on tasks.id = jobs.task_id
+       order by jobs.key`,
+    );
+  const run_at = async () => Date.parse((await jobs())[0]?.run_at);
 
-  test("are none where no relayer has run yet", async () => {
-    await running();
-    expect(await value("select outbox.queue_replays()")).toBe(0);
-    await bury(1_001);
-    expect(await where({ dry_run: false })).toMatchObject({ replayed: 1_000 });
+  beforeEach(async () => {
+    await outbox.pool.query("delete from outbox_worker._private_jobs");
   });
 
-  describe("once Graphile Worker is there", () => {
-    beforeEach(async () => {
-      await outbox.pool.query(WORKER);
-      return async () => void (await outbox.pool.query("drop schema outbox_worker cascade"));
-    });
+  test("are none before Graphile Worker has its schema", async () => {
+    await running();
+    await bury(1_001);
+    const session = await outbox.session();
+    await session.query("begin; drop schema outbox_worker cascade");
+    expect(await value("select outbox.queue_replays()", [], session)).toBe(0);
+    expect(await where({ dry_run: false }, session)).toMatchObject({ replayed: 1_000 });
+    await session.query("rollback");
+  });
 
-    test("are one for what is left of a replay, and none for one that is done", async () => {
-      await bury(1_001);
-      const { replay_id } = await where({ dry_run: false });
-      expect(await jobs()).toEqual([
-        { task: "replay", payload: { replay: replay_id }, job_key: `replay-${replay_id}` },
-      ]);
-      await outbox.pool.query("delete from outbox.messages; delete from outbox_worker.jobs");
-      await slice(replay_id);
-      await where({ dry_run: false });
-      expect(await jobs()).toEqual([]);
-    });
+  test("are one for what is left of a replay, and none for one that is done", async () => {
+    await bury(1_001);
+    const { replay_id } = await where({ dry_run: false });
+    expect(await jobs()).toMatchObject([
+      { task: "replay", payload: { replay: replay_id }, key: `replay-${replay_id}` },
+    ]);
+    await outbox.pool.query("delete from outbox.messages; delete from outbox_worker._private_jobs");
+    await slice(replay_id);
+    await where({ dry_run: false });
+    expect(await jobs()).toEqual([]);
+  });
 
-    test("are one a running replay, however often they are asked for; maintain() does", async () => {
-      const [one, two] = [await running(), await running()];
-      await running({ status: "cancelled", finished_at: noon() });
-      expect(await value("select outbox.queue_replays()")).toBe(2);
-      await outbox.pool.query("select outbox.maintain()");
-      expect((await jobs()).map(({ job_key }) => job_key)).toEqual([`replay-${one}`, `replay-${two}`]);
-    });
+  test("are one a running replay, however often they are asked for; maintain() does", async () => {
+    const [one, two] = [await running(), await running()];
+    await running({ status: "cancelled", finished_at: noon() });
+    expect(await value("select outbox.queue_replays()")).toBe(2);
+    await outbox.pool.query("select outbox.maintain()");
+    expect((await jobs()).map(({ key }) => key)).toEqual([`replay-${one}`, `replay-${two}`]);
+  });
 
-    test("keep the time they wait for, unless it is a new one", async () => {
-      const id = await running();
-      const time = () => value("select run_at from outbox_worker.jobs");
-      await outbox.pool.query("select outbox.queue_replays($1, 60000)", [id]);
-      const first = await time();
-      expect(Date.parse(first)).toBeGreaterThan(Date.now() + 30_000);
-      await outbox.pool.query("select outbox.queue_replays()");
-      expect(await time()).toBe(first);
-      await outbox.pool.query("select outbox.queue_replays($1, 0)", [id]);
-      expect(Date.parse(await time())).toBeLessThan(Date.parse(first));
-    });
+  test("keep the time they wait for, unless it is a new one", async () => {
+    const id = await running();
+    await outbox.pool.query("select outbox.queue_replays($1, 60000)", [id]);
+    const first = await run_at();
+    expect(first).toBeGreaterThan(Date.now() + 30_000);
+    await outbox.pool.query("select outbox.queue_replays()");
+    expect(await run_at()).toBe(first);
+    await outbox.pool.query("select outbox.queue_replays($1, 0)", [id]);
+    expect(await run_at()).toBeLessThan(first);
   });
 });
 

@@ -16,7 +16,7 @@ const waiting = {
 };
 
 const lastHour = {
-  sent_last_hour: count("Messages sent."),
+  sent_last_hour: count("Messages sent in the last 60 whole minutes, and since."),
   failed_last_hour: count("Attempts that ended in anything but accepted."),
   dead_last_hour: count("Messages that ended without being sent."),
 };
@@ -146,8 +146,8 @@ const statsRoute = createRoute({
   tags: [TAG.insight],
   summary: "How much goes out, how fast, and what waits?",
   description:
-    "Totals of now; rates and latency, for all together and for each gateway; and the last hour minute by minute. Minutes are " +
-    "counted once they are over, so this may be asked for every few seconds under any load. Percentiles cannot be added up or " +
+    "Totals up to now; rates and latency of minutes that are over, for all together and for each gateway; and the last hour " +
+    "minute by minute. A minute is counted once and for all when it is over, so this may be asked for every few seconds under any load. Percentiles cannot be added up or " +
     "averaged: there are those of each minute, and `latency` is the last of them.",
   responses: {
     200: {

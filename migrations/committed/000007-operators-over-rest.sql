@@ -1,5 +1,5 @@
---! Previous: sha1:3137e8d1294b6cab67a72fb66bcc0563ad65e679
---! Hash: sha1:332d2f380d476d21ff812388d1bd8c232ae15b43
+--! Previous: sha1:be6c2a4055c29ebc3577c3a3058c22cbcdb5dae9
+--! Hash: sha1:46d46c65d587242b9b7892514a10a44991caaf32
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters
