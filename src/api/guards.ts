@@ -52,12 +52,16 @@ export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
   };
 }
 
-/** For a route whose schema is content with an empty object: without a media type, no body at all would pass for one. */
-export const onlyWithBody: Guard = async (c, next) => {
-  if (c.req.header("Content-Type") === undefined)
-    throw new ProblemError("unsupported-media-type", "Send a body, as application/json.");
-  await next();
-};
+/** What zod-openapi leaves open: it takes any other …+json as well, and, without a media type, nothing at all for `{}`. */
+export function onlyMediaTypesOf(body: { readonly required?: boolean; readonly content: object }): Guard {
+  const types = Object.keys(body.content);
+  return async (c, next) => {
+    const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase();
+    if (type === undefined ? body.required : !types.includes(type))
+      throw new ProblemError("unsupported-media-type", `Send a body as ${types.join(" or ")}.`);
+    await next();
+  };
+}
 
 export const onlyJsonWanted: Guard = async (c, next) => {
   const wanted = accepts(c, {

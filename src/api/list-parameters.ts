@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { INSTANT_PATTERN, isInstant } from "./instant.ts";
+import { INSTANT_PATTERN, isInstant, NOT_AN_INSTANT } from "./instant.ts";
 
 // A query is text. These schemas say what the text may be, and what it becomes. Their examples are `examples`,
 // because Swagger UI fills a filter's `example` in, and would ask for next to nothing.
@@ -46,7 +46,7 @@ export const recipient = z
 export const instant = z
   .string()
   .transform((text) => text.replace(PLUS_READ_AS_SPACE, "+"))
-  .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
+  .refine(isInstant, NOT_AN_INSTANT)
   .openapi({
     type: "string",
     format: "date-time",

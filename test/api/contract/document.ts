@@ -37,6 +37,8 @@ export interface Parameter {
   readonly schema: Schema;
   /** Of an array in a query: `a=1&a=2`, or else `a=1,2`. */
   readonly explode: boolean;
+  /** Its text is JSON. */
+  readonly json: boolean;
   readonly examples: readonly unknown[];
 }
 
@@ -146,7 +148,9 @@ function readOperation(
 }
 
 function readParameter(parameter: Json, operation: string): Parameter {
-  const { name, in: place, schema, style, required, explode = true } = parameter;
+  const { name, in: place, style, required, explode = true, content } = parameter;
+  const media = (content as Record<string, Json> | undefined)?.["application/json"];
+  const { schema } = media ?? parameter;
   const usual = { path: "simple", query: "form", header: "simple" }[`${place}`];
   if (usual === undefined || schema === undefined || (style !== undefined && style !== usual))
     throw new Error(`${operation}: this harness cannot send the parameter ${name} (${place}, ${style})`);
@@ -156,7 +160,8 @@ function readParameter(parameter: Json, operation: string): Parameter {
     required: required === true,
     schema: schema as Schema,
     explode: explode === true,
-    examples: readExamples(parameter),
+    json: media !== undefined,
+    examples: readExamples(media ?? parameter),
   };
 }
 

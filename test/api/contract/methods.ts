@@ -8,17 +8,17 @@ const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TR
 
 /** A sound request for a path, with every method that the document does not have for it: 405, with those that it has; HEAD as GET. */
 export async function methodFaults(
-  { operation, request, sent }: Prepared,
+  { request, sent }: Prepared,
   contract: Contract,
   send: Send,
   describe: (request: Request, answer: Answer | NoAnswerError) => string,
 ): Promise<string[]> {
-  const here = contract.operations.filter(({ path }) => path === operation.path).map(({ method }) => method);
+  // `PATCH /messages/sent` is `PATCH /messages/{id}`, if that exists.
+  const here = METHODS.filter((method) => operationFor(contract, method, sent.path) !== undefined);
   const allowed = here.includes("GET") ? [...here, "HEAD"] : here;
   const faults: string[] = [];
   for (const method of METHODS) {
-    // `PATCH /messages/sent` is `PATCH /messages/{id}`, if that exists.
-    if (here.includes(method) || operationFor(contract, method, sent.path) !== undefined) continue;
+    if (here.includes(method)) continue;
     const asked = { ...request, method };
     const answer = await send(asked).catch(noAnswer);
     const fault =

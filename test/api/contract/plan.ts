@@ -80,10 +80,11 @@ export function plansFor(operation: Operation, { resolve }: Contract): Plans {
 export function slipsOf(plan: Plan, { resolve }: Contract): Plan[] {
   const { operation, body } = plan;
   const inParameters = operation.parameters.flatMap((parameter) => {
-    const { schema, in: place } = parameter;
+    const { schema, in: place, json } = parameter;
     const choice = plan.choices.get(parameter);
-    const texts = choice !== undefined && "texts" in choice ? choice.texts : ["x"];
-    const edits = editsOf(schema, texts[0], resolve).map((edit) => textsOf(edit, parameter));
+    const texts = choice !== undefined && "texts" in choice ? choice.texts : [json ? "{}" : "x"];
+    const value = json ? JSON.parse(texts[0] ?? "{}") : texts[0];
+    const edits = editsOf(schema, value, resolve).map((edit) => textsOf(edit, parameter));
     const twice = place === "query" ? [[...texts, ...texts]] : [];
     return [...edits, ...twice, []].map((texts) => withChoice(plan, parameter, { texts }));
   });
@@ -153,7 +154,8 @@ function parameterPlans(
   return { good, changed };
 }
 
-function textsOf(value: unknown, { in: place, explode }: Parameter): string[] {
+function textsOf(value: unknown, { in: place, explode, json }: Parameter): string[] {
+  if (json) return [JSON.stringify(value)];
   const text = (one: unknown) => (typeof one === "string" ? one : JSON.stringify(one));
   if (!Array.isArray(value)) return [text(value)];
   return place === "query" && explode ? value.map(text) : [value.map(text).join(",")];

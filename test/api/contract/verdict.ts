@@ -1,4 +1,4 @@
-import type { Body, Contract, Operation, Parameter } from "./document.ts";
+import type { Body, Contract, Operation, Parameter, Schema } from "./document.ts";
 import { OPAQUE } from "./opaque.ts";
 import type { Schemas } from "./schemas.ts";
 import { branches } from "./values.ts";
@@ -46,7 +46,7 @@ function onParameter(
   schemas: Schemas,
   resolve: Contract["resolve"],
 ): Verdict {
-  const { name, required, schema, explode } = parameter;
+  const { name, required, schema, explode, json } = parameter;
   if (!sent.has(parameter)) return required ? broken(`${name} is missing`) : VALID;
   const texts = sent.get(parameter);
   if (texts === undefined) return odd(`${name} is no text`);
@@ -54,8 +54,10 @@ function onParameter(
 
   const types = branches(schema, resolve);
   const items = types.find(({ items }) => items)?.items;
-  if (items !== undefined) {
-    const separate = explode && parameter.in === "query" ? texts : texts.flatMap((text) => text.split(","));
+  if (items !== undefined && !json) {
+    const repeats = explode && parameter.in === "query";
+    if (!repeats && texts.length !== 1) return broken(`${name} is given ${texts.length} times`);
+    const separate = repeats ? texts : texts.flatMap((text) => text.split(","));
     const read = separate.map((text) => readings(text, branches(items, resolve).map(typeOf)));
     if (read.some((one) => one.length === 0)) return odd(`an item of ${name} may be read in several ways`);
     return onValues(name, [read.map(([one]) => one)], parameter, schemas);
@@ -65,6 +67,7 @@ function onParameter(
   // Where leading and trailing blanks are not part of the text.
   if (parameter.in === "header" && text !== text.trim()) return odd(`${name} begins or ends with a blank`);
   if (parameter.in === "header" && /[^\x20-\x7e]/.test(text)) return odd(`${name} is not ASCII`);
+  if (json) return onJson(name, text, schema, schemas);
   const values = readings(text, types.map(typeOf));
   if (values.length === 0 && NUMBERLIKE.test(text)) return odd(`${name} may be read as a number, or not`);
   return onValues(name, values, parameter, schemas);
@@ -117,16 +120,20 @@ function onBody(described: Body | undefined, sent: Parts["body"], schemas: Schem
   const text = sent.bytes.toString();
   if (!Buffer.from(text).equals(sent.bytes) || text.startsWith("\ufeff"))
     return odd("the body is not plain UTF-8");
+  return onJson("the body", text, media.schema, schemas);
+}
+
+function onJson(what: string, text: string, schema: Schema, schemas: Schemas): Verdict {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    return broken("the body is not JSON");
+    return broken(`${what} is not JSON`);
   }
   const strange = strangeness(text);
-  if (strange !== undefined) return odd(strange);
-  const faults = schemas.request(media.schema, value);
-  return faults.length === 0 ? VALID : broken(`the body: ${faults.slice(0, 3).join("; ")}`);
+  if (strange !== undefined) return odd(`${what} has ${strange}`);
+  const faults = schemas.request(schema, value);
+  return faults.length === 0 ? VALID : broken(`${what}: ${faults.slice(0, 3).join("; ")}`);
 }
 
 /** What JSON's grammar allows, and its readers do not agree on (RFC 8259, sections 4, 6, 8.2 and 9). */
@@ -138,7 +145,7 @@ function strangeness(text: string): string | undefined {
     else if (token === "}" || token === "]") depth -= 1;
     deepest = Math.max(deepest, depth);
   }
-  if (deepest > 100) return `the body is ${deepest} levels deep`;
+  if (deepest > 20) return `${deepest} levels`;
   let found: string | undefined;
   const value = JSON.parse(text, (key, one) => {
     if (!key.isWellFormed() || (typeof one === "string" && !one.isWellFormed())) found = "a lone surrogate";
