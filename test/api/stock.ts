@@ -44,7 +44,7 @@ export async function stock(outbox: ReturnType<typeof useOutbox>): Promise<void>
   // Of so many dead letters that they would run for a while.
   await outbox.value(
     `with running as (
-       insert into outbox.replays (actor, until, matched) select 'dba', now(), 5000 from generate_series(1, 5) returning id
+       insert into outbox.replays (actor, until, matched) select 'dba', now(), 5000 from generate_series(1, 40) returning id
      )
      select count(*) from running`,
   );

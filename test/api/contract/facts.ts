@@ -7,8 +7,8 @@ import type { Answer } from "./wire.ts";
  * makes the facts `name`, `gateway.name` and `gateway` … `x` for whoever asks by one of these names.
  */
 export interface Facts {
-  /** The values for this name, the strongest claim and the newest value first. */
-  readonly of: (wanted: Wanted) => unknown[];
+  /** The values for one of these names, the newest first: for the surest of them that there are any, or for all of them. */
+  readonly of: (wanted: Wanted, surest?: boolean) => unknown[];
   /** A query that an answer said how to go on with, by operation. */
   readonly continuations: (operation: Operation) => Continuation[];
   /** The newest ETag of this path, or of the nearest above it. */
@@ -44,9 +44,11 @@ export function createFacts(before?: Facts): Facts {
   }
 
   return {
-    of: (wanted) => [
-      ...new Set([...wanted.flatMap((name) => values.get(name) ?? []), ...(before?.of(wanted) ?? [])]),
-    ],
+    of(wanted, surest = false) {
+      const known = wanted.map((name) => [...(values.get(name) ?? []), ...(before?.of([name]) ?? [])]);
+      const chosen = surest ? (known.find((some) => some.length > 0) ?? []) : known.flat();
+      return [...new Set(chosen)];
+    },
     continuations: (operation) => [
       ...(continuations.get(operation) ?? []),
       ...(before?.continuations(operation) ?? []),

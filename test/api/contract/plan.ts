@@ -122,7 +122,7 @@ function parameterPlans(
   const shown = examples.map((one) => fc.constant<unknown>(one));
   const value = fc.oneof(valuesOf(schema, resolve), ...shown);
   const texts = value.map((one) => ({ texts: textsOf(one, parameter) }));
-  const fact = fc.record({ fact: fc.nat({ max: 20 }), texts: texts.map((one) => one.texts) });
+  const fact = fc.record({ fact: fc.nat({ max: 49 }), texts: texts.map((one) => one.texts) });
   // Anyone's id is worth a try, whatever the parameter's name; a header or a filter has few facts to choose from.
   const known =
     wantedBy(operation, parameter).length > 0 ? [{ weight: place === "path" ? 6 : 2, arbitrary: fact }] : [];

@@ -132,7 +132,7 @@ function factFor(
 ): string | undefined {
   const name = parameter.name.toLowerCase();
   if (parameter.in === "header" && /^if-(none-)?match$/.test(name)) return facts.etag(path);
-  const found = nth(facts.of(wantedBy(operation, parameter)), n);
+  const found = nth(facts.of(wantedBy(operation, parameter), n % 5 !== 4), n);
   return found === undefined ? undefined : `${found}`;
 }
 
@@ -165,7 +165,9 @@ function bodyOf(
     const fields = Object.entries(value).map(([name, given]) => {
       const chosen = choices % 2 === 1;
       choices = Math.floor(choices / 2);
-      const known = chosen && name in properties ? facts.of(wantedByName(name)) : [];
+      // Only what is a reference to something else; a text may be any text.
+      const references = wantedByName(name).filter((fact) => fact.includes("."));
+      const known = chosen && name in properties ? facts.of(references) : [];
       const fact = nth(known, choices);
       const fits = fact !== undefined && check(properties[name], fact).length === 0;
       return [name, fits ? fact : given];
