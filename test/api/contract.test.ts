@@ -10,7 +10,7 @@ import { stock } from "./stock.ts";
 
 // A failure shows the requests that led to it, as curl commands, and its seed: CONTRACT_SEED=… npx vitest run test/api/contract.test.ts
 // does the same again. CONTRACT_RUNS is how many stories to tell of each operation; CONTRACT_COVERAGE=1 shows which answers there were.
-const { CONTRACT_RUNS = "60", CONTRACT_SEED, CONTRACT_COVERAGE } = process.env;
+const { CONTRACT_RUNS = "40", CONTRACT_SEED, CONTRACT_COVERAGE } = process.env;
 const runs = Number(CONTRACT_RUNS);
 const seed = CONTRACT_SEED === undefined ? Math.trunc(Math.random() * 2 ** 31) : Number(CONTRACT_SEED);
 const MS = 60_000 + runs * 2_000;
