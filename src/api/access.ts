@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Scope } from "../config/api-keys.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { onlyEventsWanted, onlyJsonWanted, onlyOwnOrigin, whenReady } from "./guards.ts";
+import { onlyEventsWanted, onlyJsonWanted, onlyMediaTypesOf, onlyOwnOrigin, whenReady } from "./guards.ts";
 import { type Caller, createKeyRing } from "./keys.ts";
 import { ProblemError } from "./problem.ts";
 
@@ -50,6 +50,11 @@ export function createAccesses(dependencies: ApiDependencies): Accesses {
     operate: access("operate", origins, onlyJsonWanted),
     stream: access("read", onlyEventsWanted),
   };
+}
+
+/** The same for a route that takes a body. */
+export function withBody(access: Access, body: Parameters<typeof onlyMediaTypesOf>[0]): Access {
+  return { ...access, middleware: [...access.middleware, onlyMediaTypesOf(body)] };
 }
 
 export function mayReadPii(c: Context<ApiEnv>): boolean {

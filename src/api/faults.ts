@@ -18,7 +18,8 @@ const atParameter: Place = (path) => ({ parameter: path.map(String).join(".") })
 /** RFC 6901, in its URI fragment form, which is how RFC 9457 writes it. */
 const atPointer: Place = (path) => {
   const steps = path.map((step) =>
-    encodeURIComponent(String(step).replaceAll("~", "~0").replaceAll("/", "~1")),
+    // A name in JSON may hold half a surrogate pair, which has no form in UTF-8.
+    encodeURIComponent(String(step).toWellFormed().replaceAll("~", "~0").replaceAll("/", "~1")),
   );
   return { pointer: `#${steps.map((step) => `/${step}`).join("")}` };
 };

@@ -52,6 +52,17 @@ export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
   };
 }
 
+/** What zod-openapi leaves open: it takes any other …+json as well, and, without a media type, nothing at all for `{}`. */
+export function onlyMediaTypesOf(body: { readonly required?: boolean; readonly content: object }): Guard {
+  const types = Object.keys(body.content);
+  return async (c, next) => {
+    const type = c.req.header("Content-Type")?.split(";")[0]?.trim().toLowerCase();
+    if (type === undefined ? body.required : !types.includes(type))
+      throw new ProblemError("unsupported-media-type", `Send a body as ${types.join(" or ")}.`);
+    await next();
+  };
+}
+
 export const onlyJsonWanted = onlyWanted("application/json");
 export const onlyEventsWanted = onlyWanted("text/event-stream");
 

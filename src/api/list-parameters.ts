@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isInstant } from "./instant.ts";
+import { INSTANT_PATTERN, isInstant, NOT_AN_INSTANT } from "./instant.ts";
 
 // A query is text. These schemas say what the text may be, and what it becomes. Their examples are `examples`,
 // because Swagger UI fills a filter's `example` in, and would ask for next to nothing.
@@ -46,13 +46,19 @@ export const recipient = z
 export const instant = z
   .string()
   .transform((text) => text.replace(PLUS_READ_AS_SPACE, "+"))
-  .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
-  .openapi({ type: "string", format: "date-time", examples: ["2026-11-23T09:30:00.123456Z"] });
+  .refine(isInstant, NOT_AN_INSTANT)
+  .openapi({
+    type: "string",
+    format: "date-time",
+    pattern: INSTANT_PATTERN,
+    examples: ["2026-11-23T09:30:00.123456Z"],
+  });
 
 export const cursor = z
   .string()
   .regex(/^[\w-]{40,200}$/, "is damaged: send next_cursor as it came, or leave it out to start again")
   .openapi({
+    format: "cursor", // no standard one; it says that a text of one's own making will not do
     description:
       "The `next_cursor` of the page before, with the same filters. Its content is not part of the API.",
   });

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isInstant } from "./instant.ts";
+import { instant } from "./instant.ts";
 import { METADATA_SCHEMA, metadata } from "./metadata.ts";
 import { isStorable, STORABLE, UNSTORABLE } from "./storable.ts";
 
@@ -7,11 +7,6 @@ import { isStorable, STORABLE, UNSTORABLE } from "./storable.ts";
 // disagree, and so that every fault of a batch is told at once. The document states them all the same.
 
 const text = (what: string) => z.string(`must be ${what}`).refine(isStorable, UNSTORABLE);
-
-const instant = z
-  .string("must be a time")
-  .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
-  .openapi({ format: "date-time" });
 
 export const recipient = text("a number in E.164 form").openapi({
   pattern: "^\\+[1-9][0-9]{6,14}$",

@@ -2,7 +2,7 @@ import type pg from "pg";
 import { createApp } from "../../src/api/app.ts";
 import type { ApiDependencies, Readiness } from "../../src/api/dependencies.ts";
 import { createPool } from "../../src/db/pool.ts";
-import { expectDocumented, type OpenApiDocument } from "./documented-answers.ts";
+import { type ExpectDocumented, expectingDocumented, type OpenApiDocument } from "./documented-answers.ts";
 
 export const READY: Readiness = { ready: true, parts: { database: { ok: true } } };
 
@@ -34,11 +34,12 @@ export function apiUnderTest(
     log: (level, fields, message) => log.push({ level, fields, message }),
     ...overrides,
   });
+  let expectDocumented: Promise<ExpectDocumented> | undefined;
   const request = async (url: string, init: RequestInit = {}) => {
     const answer = await app.request(url, init);
     const method = init.method ?? "GET";
-    const document = (await (await app.request("/api/v1/openapi.json")).json()) as OpenApiDocument;
-    if (method !== "HEAD") await expectDocumented(document, method, url, answer.clone());
+    expectDocumented ??= expecting(app);
+    if (method !== "HEAD") await (await expectDocumented)(method, url, answer.clone());
     return answer;
   };
   return {
@@ -47,6 +48,10 @@ export function apiUnderTest(
     request,
     json: async <Body>(url: string, init?: RequestInit) => (await (await request(url, init)).json()) as Body,
   };
+}
+
+async function expecting(app: ReturnType<typeof createApp>): Promise<ExpectDocumented> {
+  return expectingDocumented((await (await app.request("/api/v1/openapi.json")).json()) as OpenApiDocument);
 }
 
 /** A pool as the program makes it: its values are what the API expects. */

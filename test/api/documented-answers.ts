@@ -1,55 +1,34 @@
-import { z } from "zod";
-
-interface MediaType {
-  schema: unknown;
-}
-
-interface Operation {
-  responses: Record<string, { content?: Record<string, MediaType> }>;
-}
+import { operationFor, readContract } from "./contract/document.ts";
+import { faultsByDocument } from "./contract/judge.ts";
+import { createSchemas } from "./contract/schemas.ts";
+import { EVENT_STREAM } from "./contract/wire.ts";
 
 export interface OpenApiDocument {
   openapi: string;
-  paths: Record<string, Record<string, Operation>>;
+  paths: Record<string, Record<string, object>>;
   components: { schemas: Record<string, unknown> };
 }
 
-/** Throws unless the answer is one that the document announces: its status, its media type and its schema. */
-export async function expectDocumented(
-  document: OpenApiDocument,
-  method: string,
-  url: string,
-  answer: Response,
-): Promise<void> {
-  const mediaType = (answer.headers.get("Content-Type") ?? "").split(";")[0] ?? "";
-  const operation = pathsOf(document, url.split("?")[0] ?? "")[method.toLowerCase()];
-  if (operation === undefined) {
-    // No operation: a page, an asset, or a problem, which looks the same everywhere.
-    if (answer.status >= 400) check(document, { $ref: "#/components/schemas/Problem" }, await answer.json());
-    return;
-  }
-  const response = operation.responses[answer.status];
-  if (response !== undefined && response.content === undefined && (await answer.clone().text()) === "")
-    return;
-  const content = response?.content?.[mediaType];
-  if (content === undefined)
-    throw new Error(`${method} ${url}: ${answer.status} ${mediaType} is not documented`);
-  check(document, content.schema, mediaType.endsWith("json") ? await answer.json() : await answer.text());
-}
+/** Throws unless the answer is one that the document announces: its status, its headers, its media type and its schema. */
+export type ExpectDocumented = (method: string, url: string, answer: Response) => Promise<void>;
 
-/** The operations of a path as it was asked for: of the path that is written so, or else of the one with parameters that it fits. */
-function pathsOf({ paths }: OpenApiDocument, path: string): Record<string, Operation> {
-  const fits = (template: string) => new RegExp(`^${template.replaceAll(/\{\w+\}/g, "[^/]+")}$`).test(path);
-  return paths[path] ?? Object.entries(paths).find(([template]) => fits(template))?.[1] ?? {};
-}
-
-/** The document's own JSON Schema does the checking, not the code that it was made from. */
-export function check(document: OpenApiDocument, schema: unknown, value: unknown): void {
-  const standalone = JSON.parse(
-    JSON.stringify({ ...(schema as object), $defs: document.components.schemas }).replaceAll(
-      "#/components/schemas/",
-      "#/$defs/",
-    ),
-  );
-  z.fromJSONSchema(standalone).parse(value);
+export function expectingDocumented(document: OpenApiDocument): ExpectDocumented {
+  const contract = readContract(document);
+  const check = createSchemas(contract).answer;
+  return async (method, url, answer) => {
+    const { status } = answer;
+    const headers = Object.fromEntries(answer.headers);
+    // A stream does not end.
+    const streams = headers["content-type"]?.startsWith(EVENT_STREAM) === true;
+    const body = streams ? Buffer.alloc(0) : Buffer.from(await answer.arrayBuffer());
+    const operation = operationFor(contract, method, new URL(url, "http://localhost").pathname);
+    const faults =
+      operation !== undefined
+        ? faultsByDocument(operation, { status, headers, body }, check)
+        : // A page, an asset, or a problem, which looks the same everywhere.
+          status < 400
+          ? []
+          : check({ $ref: "#/components/schemas/Problem" }, JSON.parse(body.toString()));
+    if (faults.length > 0) throw new Error(`${method} ${url}: ${faults.join("; ")}\n${body}`);
+  };
 }

@@ -24,7 +24,8 @@ const lastEventId = z
   .regex(
     /^[\w-]{40,300}$/,
     "is damaged: send the id of the last event as it came, or leave it out to start again",
-  );
+  )
+  .openapi({ format: "cursor" });
 
 const isEventType = (text: string): text is EventType => (EVENT_TYPES as string[]).includes(text);
 
@@ -86,6 +87,14 @@ const EXAMPLE = [
   }),
 ].join("");
 
+/** JSON Schema has words for what a text holds; the types of OpenAPI's schemas do not know them. */
+const CONTENT: object = {
+  contentMediaType: "text/event-stream",
+  contentSchema: {
+    anyOf: EVENT_TYPES.map((type) => ({ $ref: `#/components/schemas/${componentOf(type)}` })),
+  },
+};
+
 const streamRoute = createRoute({
   method: "get",
   path: `${API}/events`,
@@ -140,7 +149,11 @@ A browser's EventSource sends no key: use fetch where the server has keys.`.trim
       },
       content: {
         "text/event-stream": {
-          schema: z.string().openapi({ description: "As the HTML standard describes it, in UTF-8." }),
+          schema: z.string().openapi({
+            description:
+              "As the HTML standard describes it, in UTF-8. The content's schema is that of each event's data.",
+            ...CONTENT,
+          }),
           example: EXAMPLE,
         },
       },

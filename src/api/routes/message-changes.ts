@@ -1,6 +1,6 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import { type Accesses, mayReadPii } from "../access.ts";
+import { type Accesses, mayReadPii, withBody } from "../access.ts";
 import { inTransaction, type Query } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
@@ -130,7 +130,7 @@ export function addMessageChanges(
 ): void {
   const etags = createEtags(pool);
 
-  app.openapi({ ...patchRoute, ...access.write }, async (c) => {
+  app.openapi({ ...patchRoute, ...withBody(access.write, patchRoute.request.body) }, async (c) => {
     const { id } = c.req.valid("param");
     const { recipient, content, available_at, expires_at, priority } = c.req.valid("json");
     const message = await change(c, id, c.req.valid("header")["If-Match"], (query, actor) =>
@@ -151,7 +151,7 @@ export function addMessageChanges(
     return c.json(message, 200);
   });
 
-  app.openapi({ ...replayRoute, ...access.operate }, async (c) => {
+  app.openapi({ ...replayRoute, ...withBody(access.operate, replayRoute.request.body) }, async (c) => {
     const { id } = c.req.valid("param");
     const { recipient, content, expires_at, force = false } = c.req.valid("json");
     const message = await change(c, id, c.req.valid("header")["If-Match"], (query, actor) =>

@@ -1,5 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { type Accesses, mayReadPii } from "../access.ts";
+import { type Accesses, mayReadPii, withBody } from "../access.ts";
 import { inTransaction } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
@@ -108,7 +108,7 @@ export function addNewMessages(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependenci
   const etags = createEtags(pool);
   documentMetadata(app);
 
-  app.openapi({ ...postRoute, ...access.write }, async (c) => {
+  app.openapi({ ...postRoute, ...withBody(access.write, postRoute.request.body) }, async (c) => {
     const body = c.req.valid("json");
     const once = { key: c.req.valid("header")["Idempotency-Key"], actor: c.get("caller").name };
     const whole = mayReadPii(c);

@@ -1,10 +1,10 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { type Accesses, mayReadPii } from "../access.ts";
+import { type Accesses, mayReadPii, withBody } from "../access.ts";
 import { inTransaction, patient, type Query } from "../connection.ts";
 import { DEAD_REASONS } from "../dead-letters.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
-import { isInstant } from "../instant.ts";
+import { instant } from "../instant.ts";
 import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
 import { maskNumbersIn } from "../pii.ts";
@@ -12,11 +12,6 @@ import { ProblemError } from "../problem.ts";
 import { REPLAY_EXAMPLE, Replay, readReplay, shownReplay } from "../replay.ts";
 
 const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe_key_used_again"] as const;
-
-const instant = z
-  .string("must be a time")
-  .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
-  .openapi({ format: "date-time" });
 
 /** What Postgres takes for a pattern: no NUL, and no escape of nothing. */
 const PATTERN = /^([^\\\0]|\\[^\0])*$/;
@@ -156,7 +151,8 @@ export function addReplayDeadLetters(
   { pool }: ApiDependencies,
   access: Accesses,
 ): void {
-  app.openapi({ ...replayRoute, ...access.operate }, async (c) => {
+  const operate = withBody(access.operate, replayRoute.request.body);
+  app.openapi({ ...replayRoute, ...operate }, async (c) => {
     const asked = c.req.valid("json");
     const pii = mayReadPii(c);
     if (!pii) mayFindNoNumber(asked.error_like);
