@@ -1,5 +1,6 @@
 import { HTTPException } from "hono/http-exception";
 import { isOutage } from "../db/outage.ts";
+import { withoutAnswer } from "./pii.ts";
 import { type Fault, ProblemError, type ProblemSlug } from "./problem.ts";
 
 /**
@@ -14,7 +15,7 @@ const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemErro
   OB007: ({ message, constraint }) =>
     constraint === "replay_needs_expires_at"
       ? new ProblemError("replay-needs-expires-at", message)
-      : new ProblemError("replay-needs-force", message),
+      : new ProblemError("replay-needs-force", withoutAnswer(message)),
   OB008: passedOn("replay-not-running"),
   OB009: ({ message, detail }) => new ProblemError("refused-message", `${message}.`, refusals(detail)),
   OB010: passedOn("idempotency-key-reused"),

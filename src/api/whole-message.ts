@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { forReader, messageShape, time } from "./message.ts";
-import { maskNumbersIn } from "./pii.ts";
+import { withoutAnswer } from "./pii.ts";
 
 export const STATUSES = ["pending", "sending", "sent", "failed", "expired", "cancelled"] as const;
 
@@ -71,7 +71,7 @@ export type MessageWithHistory = z.infer<typeof MessageWithHistory>;
 /** A message and its history as their reader may see them. */
 export function historyForReader(message: MessageWithHistory, mayReadPii: boolean): MessageWithHistory {
   if (mayReadPii) return message;
-  const history = message.history.map((attempt) => ({ ...attempt, error: maskNumbersIn(attempt.error) }));
+  const history = message.history.map((attempt) => ({ ...attempt, error: withoutAnswer(attempt.error) }));
   return { ...forReader(message, mayReadPii), history };
 }
 

@@ -7,7 +7,7 @@ import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
 import { isInstant } from "../instant.ts";
 import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
-import { maskNumbersIn } from "../pii.ts";
+import { withoutAnswer } from "../pii.ts";
 import { ProblemError } from "../problem.ts";
 import { REPLAY_EXAMPLE, Replay, readReplay, shownReplay } from "../replay.ts";
 
@@ -85,7 +85,7 @@ const DryRun = z
         error: z
           .string()
           .nullable()
-          .openapi({ description: "Without the scope read_pii numbers in it are masked." }),
+          .openapi({ description: "Without the scope read_pii of the gateway's answer only the status." }),
         obstacle: z.enum(OBSTACLES).nullable().openapi({ description: "What keeps it here; null: nothing." }),
       }),
     ),
@@ -164,7 +164,7 @@ export function addReplayDeadLetters(
 
     if (asked.dry_run) {
       const { sample, ...found } = await inTransaction(pool, (query) => look(query, asked, actor));
-      const masked = sample.map((one) => ({ ...one, error: pii ? one.error : maskNumbersIn(one.error) }));
+      const masked = sample.map((one) => ({ ...one, error: pii ? one.error : withoutAnswer(one.error) }));
       return c.json({ dry_run: true as const, ...found, sample: masked }, 200);
     }
     const replay = await inTransaction(pool, async (query) => {
