@@ -1,18 +1,26 @@
 const INSTANT =
   /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)T(?<hour>\d\d):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?<ahead>\d\d):[0-5]\d)$/i;
 
-/** RFC 3339, as far as Postgres can keep it: microseconds, the years 1 to 9999, offsets below 16 hours. */
+/** RFC 3339, as far as Postgres can keep it and it can be written in UTC: microseconds, the years 1 to 9999, offsets below 16 hours. */
 export function isInstant(text: string): boolean {
   const found = INSTANT.exec(text)?.groups;
   if (found === undefined) return false;
-  const { year, month, day, hour, ahead = 0 } = found;
+  const { month, day, hour, ahead = 0 } = found;
+  const year = Number(found.year);
   return (
-    Number(year) >= 1 &&
     Number(day) >= 1 &&
-    Number(day) <= daysIn(Number(year), Number(month)) &&
+    Number(day) <= daysIn(year, Number(month)) &&
     Number(hour) <= 23 &&
-    Number(ahead) <= 15
+    Number(ahead) <= 15 &&
+    year >= 1 &&
+    hasYearInUtc(text)
   );
+}
+
+/** Its offset may take it to another year, and the year 10000 cannot be written. */
+function hasYearInUtc(text: string): boolean {
+  const year = new Date(text.toUpperCase()).getUTCFullYear();
+  return year >= 1 && year <= 9999;
 }
 
 function daysIn(year: number, month: number): number {

@@ -8,7 +8,8 @@ import { isStorable, STORABLE, UNSTORABLE } from "./storable.ts";
 
 const text = (what: string) => z.string(`must be ${what}`).refine(isStorable, UNSTORABLE);
 
-const instant = z
+/** In a body. */
+export const instant = z
   .string("must be a time")
   .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
   .openapi({ format: "date-time" });

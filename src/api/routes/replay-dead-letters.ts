@@ -4,19 +4,14 @@ import { inTransaction, patient, type Query } from "../connection.ts";
 import { DEAD_REASONS } from "../dead-letters.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
-import { isInstant } from "../instant.ts";
 import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
+import { instant } from "../new-message.ts";
 import { withoutAnswer } from "../pii.ts";
 import { ProblemError } from "../problem.ts";
 import { REPLAY_EXAMPLE, Replay, readReplay, shownReplay } from "../replay.ts";
 
 const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe_key_used_again"] as const;
-
-const instant = z
-  .string("must be a time")
-  .refine(isInstant, "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)")
-  .openapi({ format: "date-time" });
 
 /** What Postgres takes for a pattern: no NUL, and no escape of nothing. */
 const PATTERN = /^([^\\\0]|\\[^\0])*$/;
