@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Scope } from "../config/api-keys.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { onlyJsonWanted, onlyOwnOrigin, whenReady } from "./guards.ts";
+import { onlyJsonWanted, onlyOwnOrigin, onlyUtf8, whenReady } from "./guards.ts";
 import { type Caller, createKeyRing } from "./keys.ts";
 import { ProblemError } from "./problem.ts";
 
@@ -46,8 +46,8 @@ export function createAccesses(dependencies: ApiDependencies): Accesses {
   });
   return {
     read: access("read", onlyJsonWanted),
-    write: access("write", origins, onlyJsonWanted),
-    operate: access("operate", origins, onlyJsonWanted),
+    write: access("write", origins, onlyJsonWanted, onlyUtf8),
+    operate: access("operate", origins, onlyJsonWanted, onlyUtf8),
     stream: access("read"),
   };
 }

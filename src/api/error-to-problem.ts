@@ -48,11 +48,19 @@ export function toProblem(error: unknown): ProblemError {
     const slug = BY_STATUS[error.status];
     if (slug !== undefined) return new ProblemError(slug, error.message);
   }
+  if (isCutOff(error)) return new ProblemError("malformed-request", "It ended before its body did.");
   if (isOutage(error))
     return new ProblemError("database-unavailable", "It does not answer. Ask again shortly.");
   const explain = isDatabaseFault(error) ? BY_SQLSTATE[error.code] : undefined;
   if (explain !== undefined) return explain(error as DatabaseFault);
   return new ProblemError("internal-error", "The log tells more, under this request's id.");
+}
+
+/** What Node says of a client that went amid its body: with a code that a database which went would have too. */
+function isCutOff(error: unknown): boolean {
+  return (
+    error instanceof Error && "code" in error && error.code === "ECONNRESET" && error.message === "aborted"
+  );
 }
 
 export interface DatabaseFault {
