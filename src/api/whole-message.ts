@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { DEAD_REASONS } from "./dead-letters.ts";
 import { forReader, messageShape, time } from "./message.ts";
 import { withoutAnswer } from "./pii.ts";
 
@@ -21,10 +22,7 @@ const wholeShape = {
   gateway_message_id: z.string().nullable().openapi({ description: "The id the gateway gave it." }),
   duration_ms: z.int().nullable().openapi({ description: "How long the gateway took to accept it." }),
   died_at: time.nullable().openapi({ description: "When it ended without being sent." }),
-  reason: z
-    .enum(["rejected", "exhausted", "unknown_outcome", "expired", "cancelled"])
-    .nullable()
-    .openapi({ description: "Why it ended without being sent." }),
+  reason: z.enum(DEAD_REASONS).nullable().openapi({ description: "Why it ended without being sent." }),
   http_status: z
     .int()
     .nullable()

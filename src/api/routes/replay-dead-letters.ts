@@ -17,53 +17,55 @@ const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe
 const PATTERN = /^([^\\\0]|\\[^\0])*$/;
 
 const ReplayRequest = z
-  .strictObject({
-    reason: z
-      .enum(DEAD_REASONS, `must be one of ${DEAD_REASONS.join(", ")}`)
-      .optional()
-      .openapi({ description: "Only dead letters of this reason." }),
-    gateway: parameters.gateway.optional().openapi({ description: "Only those of this gateway." }),
-    since: instant
-      .optional()
-      .openapi({ format: "date-time", description: "Only those that died at this time or later." }),
-    until: instant
-      .optional()
-      .openapi({ format: "date-time", description: "Only those that died before this time." }),
-    error_like: z
-      .string("must be a text")
-      .min(1, "must not be empty")
-      .max(200, "must be at most 200 characters long")
-      .regex(PATTERN, "must not contain NUL, nor end with the escape character \\")
-      .optional()
-      .openapi({
-        description:
-          "Only those whose `error` matches this pattern, whatever its case: % stands for any text, _ for any character, " +
-          "\\ before one takes it literally. Without the scope read_pii the only digits in it may be an HTTP status, as in " +
-          "`%HTTP 503%`, for an error may quote a number.",
-        examples: ["%HTTP 503%"],
+  .strictObject(
+    {
+      reason: z
+        .enum(DEAD_REASONS, `must be one of ${DEAD_REASONS.join(", ")}`)
+        .optional()
+        .openapi({ description: "Only dead letters of this reason." }),
+      gateway: parameters.gateway.optional().openapi({ description: "Only those of this gateway." }),
+      since: instant
+        .optional()
+        .openapi({ format: "date-time", description: "Only those that died at this time or later." }),
+      until: instant
+        .optional()
+        .openapi({ format: "date-time", description: "Only those that died before this time." }),
+      error_like: z
+        .string("must be a text")
+        .min(1, "must not be empty")
+        .max(200, "must be at most 200 characters long")
+        .regex(PATTERN, "must not contain NUL, nor end with the escape character \\")
+        .optional()
+        .openapi({
+          description:
+            "Only those whose `error` matches this pattern, whatever its case: % stands for any text, _ for any character, " +
+            "\\ before one takes it literally. Without the scope read_pii the only digits in it may be an HTTP status, as in " +
+            "`%HTTP 503%`, for an error may quote a number.",
+          examples: ["%HTTP 503%"],
+        }),
+      max_messages: z.int("must be a whole number").min(1, "must be at least 1").optional().openapi({
+        minimum: 1,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: "At most so many go back, the oldest first.",
       }),
-    max_messages: z.int("must be a whole number").min(1, "must be at least 1").optional().openapi({
-      minimum: 1,
-      maximum: Number.MAX_SAFE_INTEGER,
-      description: "At most so many go back, the oldest first.",
-    }),
-    dry_run: z
-      .boolean("must be true or false")
-      .default(true)
-      .openapi({ description: "Only look. What goes back is sent: say `false` once you know what that is." }),
-    force: z.boolean("must be true or false").default(false).openapi({
-      description: "Those of unknown_outcome too, which may then arrive twice (with one Idempotency-Key).",
-    }),
-    expires_at: instant
-      .nullable()
-      .optional()
-      .openapi({
-        format: "date-time",
-        description:
-          "The new end of all that go back; null: they never expire. Left out, each keeps its own, and those that expired " +
-          "are skipped.",
+      dry_run: z.boolean("must be true or false").default(true).openapi({
+        description: "Only look. What goes back is sent: say `false` once you know what that is.",
       }),
-  })
+      force: z.boolean("must be true or false").default(false).openapi({
+        description: "Those of unknown_outcome too, which may then arrive twice (with one Idempotency-Key).",
+      }),
+      expires_at: instant
+        .nullable()
+        .optional()
+        .openapi({
+          format: "date-time",
+          description:
+            "The new end of all that go back; null: they never expire. Left out, each keeps its own, and those that expired " +
+            "are skipped.",
+        }),
+    },
+    "must be a JSON object",
+  )
   .openapi("ReplayRequest");
 
 const DryRun = z
