@@ -3,6 +3,7 @@ import { createMaintainTask } from "../tasks/maintain.ts";
 import { createRelayTask } from "../tasks/relay.ts";
 import { createReplayTask } from "../tasks/replay.ts";
 import { createApp } from "./api/app.ts";
+import { withoutAnswer } from "./api/pii.ts";
 import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
@@ -301,12 +302,13 @@ function tellClock(aheadMs: number, warn: (message: string) => void): void {
   );
 }
 
-/** For people: which gateways are left alone now, and why. */
+/** For people: which gateways are left alone now, and why. Whoever reaches the port may ask, so without the gateway's words. */
 function stoppedGateways(gateways: readonly Gateway[]): { detail?: string } {
   const stopped = gateways.flatMap(({ name, paused, held_until, hold_reason, hold_detail, circuit }) => {
     if (paused) return `${name}: paused`;
-    if (held_until === null) return circuit === "closed" ? [] : `${name}: to be probed (${hold_detail})`;
-    return `${name}: ${hold_reason} until ${held_until} (${hold_detail})`;
+    if (held_until === null)
+      return circuit === "closed" ? [] : `${name}: to be probed (${withoutAnswer(hold_detail)})`;
+    return `${name}: ${hold_reason} until ${held_until} (${withoutAnswer(hold_detail)})`;
   });
   return stopped.length === 0 ? {} : { detail: stopped.join("; ") };
 }

@@ -2,7 +2,14 @@ import type { Context, MiddlewareHandler } from "hono";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Scope } from "../config/api-keys.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { onlyEventsWanted, onlyJsonWanted, onlyMediaTypesOf, onlyOwnOrigin, whenReady } from "./guards.ts";
+import {
+  onlyEventsWanted,
+  onlyJsonWanted,
+  onlyMediaTypesOf,
+  onlyOwnOrigin,
+  onlyUtf8,
+  whenReady,
+} from "./guards.ts";
 import { type Caller, createKeyRing } from "./keys.ts";
 import { ProblemError } from "./problem.ts";
 
@@ -46,8 +53,8 @@ export function createAccesses(dependencies: ApiDependencies): Accesses {
   });
   return {
     read: access("read", onlyJsonWanted),
-    write: access("write", origins, onlyJsonWanted),
-    operate: access("operate", origins, onlyJsonWanted),
+    write: access("write", origins, onlyJsonWanted, onlyUtf8),
+    operate: access("operate", origins, onlyJsonWanted, onlyUtf8),
     stream: access("read", onlyEventsWanted),
   };
 }

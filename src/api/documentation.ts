@@ -33,13 +33,14 @@ export const CHANGING = [
   ...GUARDED,
   "not-acceptable",
   "foreign-origin",
+  "malformed-request",
   "body-too-large",
   "busy",
   "query-too-slow",
 ] as const;
 
 /** What a route that takes a body may answer besides. */
-export const WITH_BODY = ["invalid-request", "malformed-request", "unsupported-media-type"] as const;
+export const WITH_BODY = ["invalid-request", "unsupported-media-type"] as const;
 
 type Status<S extends ProblemSlug> = (typeof PROBLEMS)[S | (typeof EVERYWHERE)[number]]["status"];
 

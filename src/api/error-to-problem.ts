@@ -1,5 +1,6 @@
 import { HTTPException } from "hono/http-exception";
 import { isOutage } from "../db/outage.ts";
+import { withoutAnswer } from "./pii.ts";
 import { type Fault, ProblemError, type ProblemSlug } from "./problem.ts";
 
 /**
@@ -14,7 +15,7 @@ const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemErro
   OB007: ({ message, constraint }) =>
     constraint === "replay_needs_expires_at"
       ? new ProblemError("replay-needs-expires-at", message)
-      : new ProblemError("replay-needs-force", message),
+      : new ProblemError("replay-needs-force", withoutAnswer(message)),
   OB008: passedOn("replay-not-running"),
   OB009: ({ message, detail }) => new ProblemError("refused-message", `${message}.`, refusals(detail)),
   OB010: passedOn("idempotency-key-reused"),
@@ -47,11 +48,19 @@ export function toProblem(error: unknown): ProblemError {
     const slug = BY_STATUS[error.status];
     if (slug !== undefined) return new ProblemError(slug, error.message);
   }
+  if (isCutOff(error)) return new ProblemError("malformed-request", "It ended before its body did.");
   if (isOutage(error))
     return new ProblemError("database-unavailable", "It does not answer. Ask again shortly.");
   const explain = isDatabaseFault(error) ? BY_SQLSTATE[error.code] : undefined;
   if (explain !== undefined) return explain(error as DatabaseFault);
   return new ProblemError("internal-error", "The log tells more, under this request's id.");
+}
+
+/** What Node says of a client that went amid its body: with a code that a database which went would have too. */
+function isCutOff(error: unknown): boolean {
+  return (
+    error instanceof Error && "code" in error && error.code === "ECONNRESET" && error.message === "aborted"
+  );
 }
 
 export interface DatabaseFault {

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import type { Query } from "./connection.ts";
 import { time } from "./message.ts";
 import { milliseconds, msColumn } from "./milliseconds.ts";
-import { maskNumbersIn } from "./pii.ts";
+import { withoutAnswer } from "./pii.ts";
 
 /** A row of outbox.gateway_status, with what is set for it in outbox.gateways. */
 export const Gateway = z
@@ -23,7 +23,7 @@ export const Gateway = z
     }),
     hold_detail: z.string().nullable().openapi({
       description:
-        "The answer or the failures that led to it. Without the scope read_pii numbers are masked.",
+        "The answer or the failures that led to it. Without the scope read_pii of an answer only the status.",
     }),
     circuit: z.enum(["closed", "open", "half_open"]),
     circuit_changed_at: time.nullable().openapi({ description: "Since when. Null: it was never open." }),
@@ -137,7 +137,7 @@ export async function readGateway(query: Query, name: string): Promise<Gateway |
   return gateway;
 }
 
-/** As its reader may see it: the answer that led to a hold may quote a number. */
+/** As its reader may see it: the answer that led to a hold may quote a message. */
 export function shownGateway(gateway: Gateway, mayReadPii: boolean): Gateway {
-  return mayReadPii ? gateway : { ...gateway, hold_detail: maskNumbersIn(gateway.hold_detail) };
+  return mayReadPii ? gateway : { ...gateway, hold_detail: withoutAnswer(gateway.hold_detail) };
 }

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { MiddlewareHandler } from "hono";
 import { accepts } from "hono/accepts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
@@ -62,6 +63,13 @@ export function onlyMediaTypesOf(body: { readonly required?: boolean; readonly c
     await next();
   };
 }
+
+/** Read as text, what is no UTF-8 would be replaced without a word, and a "für" in Latin-1 be sent as "f�r". */
+export const onlyUtf8: Guard = async (c, next) => {
+  if (!isUtf8(await c.req.arrayBuffer()))
+    throw new ProblemError("malformed-request", "The body is not in UTF-8.");
+  await next();
+};
 
 export const onlyJsonWanted = onlyWanted("application/json");
 export const onlyEventsWanted = onlyWanted("text/event-stream");

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 
 const INSTANT =
-  /^(?!0000)(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:[Zz]|[+-](?:0\d|1[0-5]):[0-5]\d)$/;
+  /^(?!0000|0001-01-01[Tt].*\+|9999-12-31[Tt].*-)(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:[Zz]|[+-](?:0\d|1[0-5]):[0-5]\d)$/;
 
 /** The same for the OpenAPI document, where the format `date-time` says the rest: which days a month has. */
 export const INSTANT_PATTERN = INSTANT.source.replaceAll(/\?<\w+>/g, "?:");
@@ -9,7 +9,7 @@ export const INSTANT_PATTERN = INSTANT.source.replaceAll(/\?<\w+>/g, "?:");
 export const NOT_AN_INSTANT =
   "must be a time with its offset, such as 2026-11-23T09:30:00.123456Z (RFC 3339)";
 
-/** RFC 3339, as far as Postgres can keep it: microseconds, the years 1 to 9999, offsets below 16 hours. */
+/** RFC 3339, as far as Postgres can keep it and it can be written in UTC: microseconds, the years 1 to 9999, offsets below 16 hours. */
 export function isInstant(text: string): boolean {
   const found = INSTANT.exec(text)?.groups;
   if (found === undefined) return false;

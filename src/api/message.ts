@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { maskNumber, maskNumbersIn } from "./pii.ts";
+import { maskNumber, withoutAnswer } from "./pii.ts";
 
 export const time = z.iso.datetime().openapi({ format: "date-time" });
 
@@ -21,7 +21,10 @@ export const messageShape = {
   available_at: time,
   expires_at: time.nullable(),
   created_at: time,
-  last_error: z.string().nullable().openapi({ description: "Of the last attempt that failed." }),
+  last_error: z.string().nullable().openapi({
+    description:
+      "Of the last attempt that failed. Without the scope read_pii only the status of the gateway's answer.",
+  }),
 };
 
 /** The columns of `messageShape`, for a select list. */
@@ -41,7 +44,7 @@ export function forReader<M extends Personal>(message: M, mayReadPii: boolean): 
   return {
     ...rest,
     recipient: maskNumber(message.recipient),
-    last_error: maskNumbersIn(message.last_error),
-    ...(message.error === undefined ? {} : { error: maskNumbersIn(message.error) }),
+    last_error: withoutAnswer(message.last_error),
+    ...(message.error === undefined ? {} : { error: withoutAnswer(message.error) }),
   } as M;
 }

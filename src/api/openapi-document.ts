@@ -10,8 +10,8 @@ Text messages on their way out: put in, looked up, changed, cancelled, replayed;
 can be put in with SQL too, in the transaction of your own data:
 \`INSERT INTO outbox.messages (recipient, content) VALUES ('+905551234567', 'hi')\`.
 
-Where the server has keys, send one: \`Authorization: Bearer <key>\`. Without the scope \`read_pii\` numbers are masked and
-contents left out. Lists are paged: follow \`next_cursor\`, or the \`Link\` with \`rel="next"\`. Every error is
+Where the server has keys, send one: \`Authorization: Bearer <key>\`. Without the scope \`read_pii\` numbers are masked,
+contents left out, and of the gateway's answers only the status is shown. Lists are paged: follow \`next_cursor\`, or the \`Link\` with \`rel="next"\`. Every error is
 \`application/problem+json\` (RFC 9457). Every answer carries \`X-Request-Id\`: the one that came with the request, or a
 new one.`;
 

@@ -3,11 +3,21 @@ export function maskNumber(number: string): string {
   return `${number.slice(0, 3)}${"*".repeat(Math.max(0, number.length - 5))}${number.slice(-2)}`;
 }
 
-/** A gateway's answer may quote the number, with its plus sign or without. */
+/** With its plus sign or without. */
 const NUMBER = /\+?\d{7,15}/g;
 
 export function maskNumbersIn<Text extends string | null>(text: Text): Text {
   return (text?.replace(NUMBER, maskNumber) ?? null) as Text;
+}
+
+const ANSWER = /(HTTP \d{3})[: ].*/gs;
+
+/**
+ * An error for those who may not read messages: of the gateway's answer only the status is left. It may quote the number, written in
+ * any way, and the text with its code.
+ */
+export function withoutAnswer<Text extends string | null>(error: Text): Text {
+  return maskNumbersIn((error?.replace(ANSWER, "$1") ?? null) as Text);
 }
 
 /** As maskNumbersIn, for every text in a JSON value. */

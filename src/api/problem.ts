@@ -15,7 +15,7 @@ export const PROBLEMS = {
   "malformed-request": {
     status: 400,
     title: "The request cannot be read",
-    help: "The body is no JSON, or the request line, the Host header or a cursor's encoding cannot be read at all.",
+    help: "The body is no JSON in UTF-8, or did not come whole, or the request line, the Host header or a cursor's encoding cannot be read at all.",
   },
   unauthenticated: {
     status: 401,

@@ -53,11 +53,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   };
 }
 
-/** A request whose Host or target makes no URL never reaches the app. */
+/** A request whose Host or target makes no URL never reaches the app, and what the app adds to every answer. */
 function unreadable(): Response {
   const problem = new ProblemError("malformed-request", "Its Host header or its target is not valid.");
   const requestId = randomUUID();
-  const headers = { "Content-Type": PROBLEM_TYPE, "X-Request-Id": requestId };
+  const headers = {
+    "Content-Type": PROBLEM_TYPE,
+    "X-Request-Id": requestId,
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+  };
   return Response.json(problemBody(problem, requestId), { status: 400, headers });
 }
 

@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
+import { DEAD_REASONS } from "./dead-letters.ts";
 import { forReader, messageShape, time } from "./message.ts";
-import { maskNumbersIn } from "./pii.ts";
+import { withoutAnswer } from "./pii.ts";
 
 export const STATUSES = ["pending", "sending", "sent", "failed", "expired", "cancelled"] as const;
 
@@ -21,10 +22,7 @@ const wholeShape = {
   gateway_message_id: z.string().nullable().openapi({ description: "The id the gateway gave it." }),
   duration_ms: z.int().nullable().openapi({ description: "How long the gateway took to accept it." }),
   died_at: time.nullable().openapi({ description: "When it ended without being sent." }),
-  reason: z
-    .enum(["rejected", "exhausted", "unknown_outcome", "expired", "cancelled"])
-    .nullable()
-    .openapi({ description: "Why it ended without being sent." }),
+  reason: z.enum(DEAD_REASONS).nullable().openapi({ description: "Why it ended without being sent." }),
   http_status: z
     .int()
     .nullable()
@@ -71,7 +69,7 @@ export type MessageWithHistory = z.infer<typeof MessageWithHistory>;
 /** A message and its history as their reader may see them. */
 export function historyForReader(message: MessageWithHistory, mayReadPii: boolean): MessageWithHistory {
   if (mayReadPii) return message;
-  const history = message.history.map((attempt) => ({ ...attempt, error: maskNumbersIn(attempt.error) }));
+  const history = message.history.map((attempt) => ({ ...attempt, error: withoutAnswer(attempt.error) }));
   return { ...forReader(message, mayReadPii), history };
 }
 

@@ -277,6 +277,12 @@ describe("the unexpected", () => {
     [raise("OB010"), "idempotency-key-reused", 422, { detail: "for users" }],
     [raise("OB005"), "wrong-state", 409, { detail: "for users" }],
     [raise("OB007", "replay_needs_force"), "replay-needs-force", 409, { detail: "for users" }],
+    [
+      raise("OB007", "replay_needs_force", "message 7 may have been sent: HTTP 202: to +1 555 123 4567"),
+      "replay-needs-force",
+      409,
+      { detail: "message 7 may have been sent: HTTP 202" },
+    ],
     [raise("OB007", "replay_needs_expires_at"), "replay-needs-expires-at", 409, { detail: "for users" }],
     [raise("23505"), "dedupe-key-used", 409, { detail: expect.not.stringContaining("for users") }],
     [raise("55P03"), "busy", 503, { detail: expect.not.stringContaining("for users") }],
@@ -318,6 +324,6 @@ test("answers are not cached, not framed, not sniffed", async () => {
   expect(headers.get("X-Powered-By")).toBeNull();
 });
 
-function raise(sqlstate: string, constraint = ""): string {
-  return `do $$ begin raise exception using errcode = '${sqlstate}', message = 'for users', constraint = '${constraint}'; end $$`;
+function raise(sqlstate: string, constraint = "", message = "for users"): string {
+  return `do $$ begin raise exception using errcode = '${sqlstate}', message = '${message}', constraint = '${constraint}'; end $$`;
 }

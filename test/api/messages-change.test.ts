@@ -117,6 +117,11 @@ describe("PATCH", () => {
     expect(errors).toEqual([{ detail: expect.any(String), pointer }]);
   });
 
+  test.each([[[]], ["null"]])("%j is no object, and is told so", async (change) => {
+    const { errors } = await problem("invalid-request", 400, patch(1, change));
+    expect(errors).toEqual([{ detail: "must be a JSON object", pointer: "#" }]);
+  });
+
   test("needs a body of JSON", async () => {
     await problem(
       "unsupported-media-type",

@@ -170,10 +170,13 @@ describe("the ETag", () => {
   });
 });
 
-test("without read_pii everything that may be a number is masked, and the content left out", async () => {
+test("without read_pii numbers are masked, the content left out, and of answers only the status is shown", async () => {
   const id = await messageThat("was rejected");
   const message = await answered<MessageWithHistory>(200, ask(`/${id}`, { who: "read" }));
-  expect(message).toMatchObject({ recipient: "+90********67", history: [{ outcome: "rejected" }] });
+  expect(message).toMatchObject({
+    recipient: "+90********67",
+    history: [{ outcome: "rejected", error: "HTTP 400" }],
+  });
   expect(message).not.toHaveProperty("content");
   expect(JSON.stringify(message)).not.toContain("905551234567");
 });

@@ -79,7 +79,12 @@ test("a request that makes no URL is a problem too", async () => {
   await withServer(hello(), 1_000, async ({ url }) => {
     const response = await answer(url, undefined, { Host: "a b" });
     expect(response.statusCode).toBe(400);
-    expect(response.headers["content-type"]).toBe("application/problem+json");
+    expect(response.headers).toMatchObject({
+      "content-type": "application/problem+json",
+      "cache-control": "no-store",
+      "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+      "x-content-type-options": "nosniff",
+    });
     const requestId = response.headers["x-request-id"];
     expect(JSON.parse(await text(response))).toMatchObject({
       status: 400,

@@ -143,7 +143,7 @@ test("after hold_for a probe finds out that the account is in order again", asyn
   await relayer.logged(({ msg }) => msg === "gateway held");
   expect(await readyz(relayer)).toMatchObject({
     status: 200,
-    gateways: { detail: expect.stringMatching(/^default: hold until 20\S+ \(HTTP 403: no credit\)$/) },
+    gateways: { detail: expect.stringMatching(/^default: hold until 20\S+ \(HTTP 403\)$/) },
   });
   const { rows } = await database.pool.query(
     "select state, hold_detail, due::int from outbox.gateway_status where gateway = 'default'",

@@ -1,7 +1,7 @@
 import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { ApiEnv } from "../dependencies.ts";
 import { id, time } from "../message.ts";
-import { maskNumbersIn } from "../pii.ts";
+import { withoutAnswer } from "../pii.ts";
 
 const gateway = z.string();
 const message = {
@@ -86,11 +86,11 @@ export function componentOf(type: EventType): string {
   return `${words.join("")}Event`;
 }
 
-/** The gateway's words may quote a number. */
+/** The gateway's words may quote a number and a text. */
 export function forReader<Data extends Readonly<Record<string, unknown>>>(
   data: Data,
   mayReadPii: boolean,
 ): Data {
   if (mayReadPii || typeof data.detail !== "string") return data;
-  return { ...data, detail: maskNumbersIn(data.detail) };
+  return { ...data, detail: withoutAnswer(data.detail) };
 }

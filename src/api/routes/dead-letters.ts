@@ -29,7 +29,7 @@ const DeadLetter = z
       .openapi({ description: "The gateway's last status, if it died of an answer." }),
     error: z.string().nullable().openapi({
       description:
-        "The same for a person, with the answer. Without the scope read_pii numbers in it are masked.",
+        "The same for a person, with the gateway's answer. Without the scope read_pii only with its status.",
     }),
   })
   .openapi("DeadLetter");

@@ -29,13 +29,16 @@ const answer = (description: string, example: Partial<MessageWithHistory> = {}) 
 const KNOWN = ["invalid-request", "unknown-message", "wrong-state", "precondition-failed"] as const;
 
 const Change = z
-  .strictObject({
-    recipient: recipient.optional(),
-    content: content.optional(),
-    available_at: availableAt.optional(),
-    expires_at: expiresAt.optional(),
-    priority: priority.optional(),
-  })
+  .strictObject(
+    {
+      recipient: recipient.optional(),
+      content: content.optional(),
+      available_at: availableAt.optional(),
+      expires_at: expiresAt.optional(),
+      priority: priority.optional(),
+    },
+    "must be a JSON object",
+  )
   .refine((change) => Object.keys(change).length > 0, "must have something that is to be changed")
   .openapi("MessageChange", { minProperties: 1 });
 
@@ -82,15 +85,18 @@ const cancelRoute = createRoute({
 });
 
 const Replay = z
-  .strictObject({
-    recipient: recipient.optional(),
-    content: content.optional(),
-    expires_at: expiresAt.optional(),
-    force: z
-      .boolean("must be true or false")
-      .optional()
-      .openapi({ description: "Also if it was sent, or may have been: it may arrive twice." }),
-  })
+  .strictObject(
+    {
+      recipient: recipient.optional(),
+      content: content.optional(),
+      expires_at: expiresAt.optional(),
+      force: z
+        .boolean("must be true or false")
+        .optional()
+        .openapi({ description: "Also if it was sent, or may have been: it may arrive twice." }),
+    },
+    "must be a JSON object",
+  )
   .openapi("MessageReplay");
 
 const replayRoute = createRoute({

@@ -7,7 +7,7 @@ import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
 import { instant } from "../instant.ts";
 import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
-import { maskNumbersIn } from "../pii.ts";
+import { withoutAnswer } from "../pii.ts";
 import { ProblemError } from "../problem.ts";
 import { REPLAY_EXAMPLE, Replay, readReplay, shownReplay } from "../replay.ts";
 
@@ -17,53 +17,55 @@ const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe
 const PATTERN = /^([^\\\0]|\\[^\0])*$/;
 
 const ReplayRequest = z
-  .strictObject({
-    reason: z
-      .enum(DEAD_REASONS, `must be one of ${DEAD_REASONS.join(", ")}`)
-      .optional()
-      .openapi({ description: "Only dead letters of this reason." }),
-    gateway: parameters.gateway.optional().openapi({ description: "Only those of this gateway." }),
-    since: instant
-      .optional()
-      .openapi({ format: "date-time", description: "Only those that died at this time or later." }),
-    until: instant
-      .optional()
-      .openapi({ format: "date-time", description: "Only those that died before this time." }),
-    error_like: z
-      .string("must be a text")
-      .min(1, "must not be empty")
-      .max(200, "must be at most 200 characters long")
-      .regex(PATTERN, "must not contain NUL, nor end with the escape character \\")
-      .optional()
-      .openapi({
-        description:
-          "Only those whose `error` matches this pattern, whatever its case: % stands for any text, _ for any character, " +
-          "\\ before one takes it literally. Without the scope read_pii the only digits in it may be an HTTP status, as in " +
-          "`%HTTP 503%`, for an error may quote a number.",
-        examples: ["%HTTP 503%"],
+  .strictObject(
+    {
+      reason: z
+        .enum(DEAD_REASONS, `must be one of ${DEAD_REASONS.join(", ")}`)
+        .optional()
+        .openapi({ description: "Only dead letters of this reason." }),
+      gateway: parameters.gateway.optional().openapi({ description: "Only those of this gateway." }),
+      since: instant
+        .optional()
+        .openapi({ format: "date-time", description: "Only those that died at this time or later." }),
+      until: instant
+        .optional()
+        .openapi({ format: "date-time", description: "Only those that died before this time." }),
+      error_like: z
+        .string("must be a text")
+        .min(1, "must not be empty")
+        .max(200, "must be at most 200 characters long")
+        .regex(PATTERN, "must not contain NUL, nor end with the escape character \\")
+        .optional()
+        .openapi({
+          description:
+            "Only those whose `error` matches this pattern, whatever its case: % stands for any text, _ for any character, " +
+            "\\ before one takes it literally. Without the scope read_pii the only digits in it may be an HTTP status, as in " +
+            "`%HTTP 503%`, for an error may quote a number.",
+          examples: ["%HTTP 503%"],
+        }),
+      max_messages: z.int("must be a whole number").min(1, "must be at least 1").optional().openapi({
+        minimum: 1,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: "At most so many go back, the oldest first.",
       }),
-    max_messages: z.int("must be a whole number").min(1, "must be at least 1").optional().openapi({
-      minimum: 1,
-      maximum: Number.MAX_SAFE_INTEGER,
-      description: "At most so many go back, the oldest first.",
-    }),
-    dry_run: z
-      .boolean("must be true or false")
-      .default(true)
-      .openapi({ description: "Only look. What goes back is sent: say `false` once you know what that is." }),
-    force: z.boolean("must be true or false").default(false).openapi({
-      description: "Those of unknown_outcome too, which may then arrive twice (with one Idempotency-Key).",
-    }),
-    expires_at: instant
-      .nullable()
-      .optional()
-      .openapi({
-        format: "date-time",
-        description:
-          "The new end of all that go back; null: they never expire. Left out, each keeps its own, and those that expired " +
-          "are skipped.",
+      dry_run: z.boolean("must be true or false").default(true).openapi({
+        description: "Only look. What goes back is sent: say `false` once you know what that is.",
       }),
-  })
+      force: z.boolean("must be true or false").default(false).openapi({
+        description: "Those of unknown_outcome too, which may then arrive twice (with one Idempotency-Key).",
+      }),
+      expires_at: instant
+        .nullable()
+        .optional()
+        .openapi({
+          format: "date-time",
+          description:
+            "The new end of all that go back; null: they never expire. Left out, each keeps its own, and those that expired " +
+            "are skipped.",
+        }),
+    },
+    "must be a JSON object",
+  )
   .openapi("ReplayRequest");
 
 const DryRun = z
@@ -80,7 +82,7 @@ const DryRun = z
         error: z
           .string()
           .nullable()
-          .openapi({ description: "Without the scope read_pii numbers in it are masked." }),
+          .openapi({ description: "Without the scope read_pii of the gateway's answer only the status." }),
         obstacle: z.enum(OBSTACLES).nullable().openapi({ description: "What keeps it here; null: nothing." }),
       }),
     ),
@@ -160,7 +162,7 @@ export function addReplayDeadLetters(
 
     if (asked.dry_run) {
       const { sample, ...found } = await inTransaction(pool, (query) => look(query, asked, actor));
-      const masked = sample.map((one) => ({ ...one, error: pii ? one.error : maskNumbersIn(one.error) }));
+      const masked = sample.map((one) => ({ ...one, error: pii ? one.error : withoutAnswer(one.error) }));
       return c.json({ dry_run: true as const, ...found, sample: masked }, 200);
     }
     const replay = await inTransaction(pool, async (query) => {
