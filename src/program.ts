@@ -178,6 +178,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     log: warn,
   });
   await services.start("API pool", { stop: () => apiPool.end() });
+  const listeners = new AbortController();
   const app = createApp({
     pool: apiPool,
     version,
@@ -185,6 +186,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     corsOrigins: config.api.corsOrigins,
     loopbackOnly: config.loopbackOnly,
     log: (level, fields, message) => log[level](fields, message),
+    stopping: listeners.signal,
+    eventsKeptMs: Math.min(config.retention.eventsMs, config.retention.sentMs),
     metrics: () => metrics.render(),
     alive: () =>
       !state.migrated || relay.lastTurnMsAgo() < STUCK_MS
@@ -213,6 +216,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     onError: (error) => log.error({ err: error }, "the HTTP server cannot take a connection"),
   });
   await services.start("HTTP server", server);
+  // Before the server, which would wait for them.
+  await services.start("event streams", { stop: () => listeners.abort() });
 
   const gateways = await throughOutages({ connectionString, log: warn, signal }, async () => {
     await migrate({ connectionString, log: (message) => log.info(message) });

@@ -1,5 +1,5 @@
 --! Previous: sha1:da06bcba6273bacc59291dc6ebe71009bf3bd6c9
---! Hash: sha1:6bd60f1aaaf8d8202d709e094029cfce2721ab2b
+--! Hash: sha1:b17150c62ea1e11a406a327e1a4cc36449a91274
 --! Message: Views for people
 
 -- --------------------------------------------------------------- minutes
@@ -278,6 +278,7 @@ create or replace function outbox.maintain(
   attempts_kept     interval    default '30 days',
   dead_letters_kept interval    default null,
   audit_kept        interval    default null,
+  events_kept       interval    default '7 days',
   as_of             timestamptz default clock_timestamp()
 ) returns setof text
 language plpgsql volatile security definer
@@ -334,6 +335,11 @@ begin
 
   -- Enough to compare a night with the same one a week ago. There are some to drop each time, so nobody is told.
   delete from outbox.minutes where minutes.minute < maintain.as_of - interval '8 days';
+  delete from outbox.events where events.at <= maintain.as_of - maintain.events_kept;
+  get diagnostics done = row_count;
+  if done > 0 then
+    return next format('dropped %s events', done);
+  end if;
 
   perform outbox.queue_replays();
 
@@ -345,8 +351,8 @@ begin
 end
 $$;
 
-comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+comment on function outbox.maintain(interval, interval, interval, interval, interval, timestamptz) is
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept, audit_kept (null: keep it for ever) and events_kept and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
 --! Included views/snapshots.sql
 create or replace view outbox.snapshots as

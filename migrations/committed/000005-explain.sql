@@ -1,5 +1,5 @@
---! Previous: sha1:6bd60f1aaaf8d8202d709e094029cfce2721ab2b
---! Hash: sha1:249c1889ae99e1a0152bd787e12fd03f6112b20b
+--! Previous: sha1:b17150c62ea1e11a406a327e1a4cc36449a91274
+--! Hash: sha1:d9355a206357828e96d276392a6cdf3d5d40da0c
 --! Message: Explain
 
 -- ----------------------------------------------------------------- audit

@@ -1,5 +1,5 @@
---! Previous: sha1:249c1889ae99e1a0152bd787e12fd03f6112b20b
---! Hash: sha1:be6c2a4055c29ebc3577c3a3058c22cbcdb5dae9
+--! Previous: sha1:d9355a206357828e96d276392a6cdf3d5d40da0c
+--! Hash: sha1:32efc5da81fac1293fa3ffd119e37bdd8808acd0
 --! Message: Messages over REST
 
 -- Requests to put messages in that came with a key, so that one sent again is not done again.
@@ -216,6 +216,7 @@ create or replace function outbox.maintain(
   attempts_kept     interval    default '30 days',
   dead_letters_kept interval    default null,
   audit_kept        interval    default null,
+  events_kept       interval    default '7 days',
   as_of             timestamptz default clock_timestamp()
 ) returns setof text
 language plpgsql volatile security definer
@@ -272,6 +273,11 @@ begin
 
   -- Enough to compare a night with the same one a week ago. There are some to drop each time, so nobody is told.
   delete from outbox.minutes where minutes.minute < maintain.as_of - interval '8 days';
+  delete from outbox.events where events.at <= maintain.as_of - maintain.events_kept;
+  get diagnostics done = row_count;
+  if done > 0 then
+    return next format('dropped %s events', done);
+  end if;
 
   perform outbox.queue_replays();
 
@@ -283,6 +289,6 @@ begin
 end
 $$;
 
-comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+comment on function outbox.maintain(interval, interval, interval, interval, interval, timestamptz) is
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept, audit_kept (null: keep it for ever) and events_kept and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql

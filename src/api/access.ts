@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { RateLimiterMemory, RateLimiterRes } from "rate-limiter-flexible";
 import type { Scope } from "../config/api-keys.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
-import { onlyJsonWanted, onlyMediaTypesOf, onlyOwnOrigin, whenReady } from "./guards.ts";
+import { onlyEventsWanted, onlyJsonWanted, onlyMediaTypesOf, onlyOwnOrigin, whenReady } from "./guards.ts";
 import { type Caller, createKeyRing } from "./keys.ts";
 import { ProblemError } from "./problem.ts";
 
@@ -31,7 +31,7 @@ export interface Accesses {
   readonly read: Access;
   readonly write: Access;
   readonly operate: Access;
-  /** As read, for an answer that is no JSON. */
+  /** As read, for events. */
   readonly stream: Access;
 }
 
@@ -48,7 +48,7 @@ export function createAccesses(dependencies: ApiDependencies): Accesses {
     read: access("read", onlyJsonWanted),
     write: access("write", origins, onlyJsonWanted),
     operate: access("operate", origins, onlyJsonWanted),
-    stream: access("read"),
+    stream: access("read", onlyEventsWanted),
   };
 }
 

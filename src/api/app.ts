@@ -16,6 +16,7 @@ import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
+import { addEvents } from "./routes/events.ts";
 import { addExplanation } from "./routes/explanation.ts";
 import { addGateways } from "./routes/gateways.ts";
 import { addMessage } from "./routes/message.ts";
@@ -98,6 +99,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addStats(app, dependencies, access);
   addRelayers(app, dependencies, access);
   addAudit(app, dependencies, access, cursors);
+  addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
   addSwaggerUi(app);

@@ -14,39 +14,66 @@ export interface Position {
 export interface Scope {
   readonly list: string;
   readonly filters: Readonly<Record<string, string | number | boolean | undefined>>;
+  /** What clients call the cursor, for faults. */
+  readonly called?: Called;
+}
+
+interface Called {
+  readonly parameter: string;
+  /** What they were given. */
+  readonly given: string;
 }
 
 export interface Cursors {
   seal(position: Position, scope: Scope): Promise<string>;
   /** Throws invalid-request for what is not, to the last character, a cursor of this list and these filters. */
   open(text: string, scope: Scope): Promise<Position>;
+  /** As seal, for a list that is read from several tables: a position in each, in an order of the caller's. */
+  sealAll(positions: readonly Position[], scope: Scope): Promise<string>;
+  openAll(text: string, scope: Scope): Promise<Position[]>;
 }
 
 /** Opaque to clients: a position, a digest of its scope, and a keyed digest of both, so that no part can be changed. */
 export function createCursors(pool: ApiDependencies["pool"]): Cursors {
   const key = createSigningKey(pool);
-  return {
-    async seal({ at = "-", id }, scope) {
-      const body = `${at} ${id} ${digestOf(scope)}`;
-      return Buffer.from(`${body} ${macOf(await key(), body)}`).toString("base64url");
-    },
-    async open(text, scope) {
-      const found = SHAPE.exec(Buffer.from(text, "base64url").toString("latin1"))?.groups;
-      // Decoding skips what is not base64url, so only the round trip shows that nothing was added.
-      if (found === undefined || Buffer.from(text, "base64url").toString("base64url") !== text)
-        throw damaged();
-      const { body = "", at = "", id = "", digest = "", mac = "" } = found;
-      if (!timingSafeEqual(Buffer.from(macOf(await key(), body)), Buffer.from(mac))) throw damaged();
-      if (digest !== digestOf(scope)) throw ofOtherFilters(scope);
+
+  async function sealAll(positions: readonly Position[], scope: Scope): Promise<string> {
+    const places = positions.map(({ at = "-", id }) => `${at} ${id}`).join(" ");
+    const body = `${places} ${digestOf(scope)}`;
+    return Buffer.from(`${body} ${macOf(await key(), body)}`).toString("base64url");
+  }
+
+  async function openAll(text: string, scope: Scope): Promise<Position[]> {
+    const found = SHAPE.exec(Buffer.from(text, "base64url").toString("latin1"))?.groups;
+    // Decoding skips what is not base64url, so only the round trip shows that nothing was added.
+    if (found === undefined || Buffer.from(text, "base64url").toString("base64url") !== text)
+      throw damaged(scope);
+    const { body = "", places = "", digest = "", mac = "" } = found;
+    if (!timingSafeEqual(Buffer.from(macOf(await key(), body)), Buffer.from(mac))) throw damaged(scope);
+    if (digest !== digestOf(scope)) throw ofOtherFilters(scope);
+    return [...places.matchAll(PLACE)].map(([, at = "", id]) => {
       if (at === "-") return { id: Number(id) };
-      if (!isInstant(at)) throw damaged();
+      if (!isInstant(at)) throw damaged(scope);
       return { at, id: Number(id) };
+    });
+  }
+
+  return {
+    seal: (position, scope) => sealAll([position], scope),
+    async open(text, scope) {
+      const [position] = await openAll(text, scope);
+      if (position === undefined) throw damaged(scope);
+      return position;
     },
+    sealAll,
+    openAll,
   };
 }
 
-const SHAPE =
-  /^(?<body>(?<at>-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (?<id>\d{1,16}) (?<digest>[\w-]{11})) (?<mac>[\w-]{22})$/;
+const PLACE = /(-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (\d{1,16})/g;
+const SHAPE = new RegExp(
+  `^(?<body>(?<places>${PLACE.source}(?: ${PLACE.source})*) (?<digest>[\\w-]{11})) (?<mac>[\\w-]{22})$`,
+);
 
 function digestOf({ list, filters }: Scope): string {
   const given = Object.entries(filters)
@@ -63,16 +90,19 @@ function macOf(key: Buffer, body: string): string {
   return createHmac("sha256", key).update(body).digest().subarray(0, 16).toString("base64url");
 }
 
-function damaged(): ProblemError {
-  return fault("is damaged: send next_cursor as it came, or leave it out to start again");
+const CALLED: Called = { parameter: "cursor", given: "next_cursor" };
+
+function damaged(scope: Scope): ProblemError {
+  const { given } = scope.called ?? CALLED;
+  return fault(scope, `is damaged: send ${given} as it came, or leave it out to start again`);
 }
 
-function ofOtherFilters({ filters }: Scope): ProblemError {
-  return fault(
-    `was made for another list or other filters: send it with the ${Object.keys(filters).join(", ")} it came with, or leave it out to start again`,
-  );
+function ofOtherFilters(scope: Scope): ProblemError {
+  const filters = Object.keys(scope.filters);
+  const advice = filters.length === 0 ? "" : `send it with the ${filters.join(", ")} it came with, or `;
+  return fault(scope, `was made for another list or other filters: ${advice}leave it out to start again`);
 }
 
-function fault(detail: string): ProblemError {
-  return new ProblemError("invalid-request", undefined, [{ detail, parameter: "cursor" }]);
+function fault({ called = CALLED }: Scope, detail: string): ProblemError {
+  return new ProblemError("invalid-request", undefined, [{ detail, parameter: called.parameter }]);
 }

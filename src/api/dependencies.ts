@@ -13,6 +13,10 @@ export interface ApiDependencies {
   readonly metrics?: () => Promise<{ contentType: string; body: string }>;
   readonly version: string;
   readonly log: Log;
+  /** Aborted when the server is to stop: streams of events end then, for others it waits. */
+  readonly stopping?: AbortSignal;
+  /** How long events are kept at least: what followed an id from before may be gone. */
+  readonly eventsKeptMs?: number;
   /** None: whoever reaches the server may do everything. */
   readonly keys?: readonly ApiKey[];
   /** Web sites, besides our own pages, whose scripts may use the API. */

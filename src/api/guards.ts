@@ -63,21 +63,25 @@ export function onlyMediaTypesOf(body: { readonly required?: boolean; readonly c
   };
 }
 
-export const onlyJsonWanted: Guard = async (c, next) => {
-  const wanted = accepts(c, {
-    header: "Accept",
-    supports: ["application/json"],
-    default: "application/json",
-    match: (ranges) =>
-      ranges.length === 0 || ranges.some(({ type, q }) => q > 0 && JSON_RANGES.has(type.toLowerCase()))
-        ? "application/json"
-        : "",
-  });
-  if (wanted === "") throw new ProblemError("not-acceptable", "Accept application/json.");
-  await next();
-};
+export const onlyJsonWanted = onlyWanted("application/json");
+export const onlyEventsWanted = onlyWanted("text/event-stream");
 
-const JSON_RANGES = new Set(["application/json", "application/*", "*/*"]);
+function onlyWanted(mediaType: string): Guard {
+  const fitting = new Set([mediaType, mediaType.replace(/\/.*/, "/*"), "*/*"]);
+  return async (c, next) => {
+    const wanted = accepts(c, {
+      header: "Accept",
+      supports: [mediaType],
+      default: mediaType,
+      match: (ranges) =>
+        ranges.length === 0 || ranges.some(({ type, q }) => q > 0 && fitting.has(type.toLowerCase()))
+          ? mediaType
+          : "",
+    });
+    if (wanted === "") throw new ProblemError("not-acceptable", `Accept ${mediaType}.`);
+    await next();
+  };
+}
 
 function notReadyDetail(failing: readonly (readonly [string, { detail?: string }])[]): string {
   return failing.map(([name, { detail }]) => (detail === undefined ? name : `${name}: ${detail}`)).join("; ");

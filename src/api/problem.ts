@@ -59,8 +59,8 @@ export const PROBLEMS = {
   },
   "not-acceptable": {
     status: 406,
-    title: "The answer is JSON, and the request does not accept it",
-    help: "Send `Accept: application/json`, or none.",
+    title: "The request does not accept what is answered",
+    help: "Send `Accept: application/json` (`text/event-stream` for `GET /events`), or none.",
   },
   "wrong-state": {
     status: 409,
@@ -86,6 +86,11 @@ export const PROBLEMS = {
     status: 409,
     title: "Another message has this dedupe_key",
     help: "The key of the message to be replayed was used again by another message since; `detail` names it where it is known.",
+  },
+  "events-gone": {
+    status: 410,
+    title: "Some of what followed that event is gone",
+    help: "`Last-Event-ID` is from longer ago than events are kept (`retention.events`, or `retention.sent` if that is shorter). Start again without it; the messages that were sent and the dead letters are still in their lists.",
   },
   "precondition-failed": {
     status: 412,

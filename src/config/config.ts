@@ -56,6 +56,7 @@ export interface Config {
     readonly deadLettersMs: number | undefined;
     /** undefined: kept for ever. */
     readonly auditMs: number | undefined;
+    readonly eventsMs: number;
   };
   readonly shutdown: { readonly graceMs: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" };

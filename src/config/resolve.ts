@@ -26,6 +26,7 @@ export function resolve(settings: Settings): Config {
       attemptsMs: retention.attempts,
       deadLettersMs: retention.dead_letters,
       auditMs: retention.audit,
+      eventsMs: retention.events,
     },
     shutdown: { graceMs: shutdown.grace },
     log: { level: log.level },

@@ -92,6 +92,7 @@ export const schema = z.object({
     attempts: duration("1d", "36500d").prefault("30d"),
     dead_letters: duration("1d", "36500d").optional(),
     audit: duration("1d", "36500d").optional(),
+    events: duration("1d", "36500d").prefault("7d"),
   }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
   log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),

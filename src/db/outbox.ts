@@ -67,6 +67,7 @@ export interface Retention {
   readonly attemptsMs: number;
   readonly deadLettersMs: number | undefined;
   readonly auditMs: number | undefined;
+  readonly eventsMs: number;
 }
 
 /** What a step of a replay of many came to. */
@@ -224,10 +225,14 @@ export function createOutbox(pool: Pool): Outbox {
 
     async maintain(retention) {
       const { rows } = await pool.query<{ maintain: string }>(
-        "select outbox.maintain($1::interval, $2::interval, $3::interval, $4::interval)",
-        [retention.sentMs, retention.attemptsMs, retention.deadLettersMs, retention.auditMs].map(
-          milliseconds,
-        ),
+        "select outbox.maintain($1::interval, $2::interval, $3::interval, $4::interval, $5::interval)",
+        [
+          retention.sentMs,
+          retention.attemptsMs,
+          retention.deadLettersMs,
+          retention.auditMs,
+          retention.eventsMs,
+        ].map(milliseconds),
       );
       return rows.map((row) => row.maintain);
     },

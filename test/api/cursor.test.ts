@@ -26,6 +26,35 @@ test.each([POSITION, { id: 1 }])("what was sealed opens again, to the microsecon
   expect(await cursors.open(await cursors.seal(position, SCOPE), SCOPE)).toEqual(position);
 });
 
+test("several positions open again together, in their order", async () => {
+  const positions = [POSITION, { at: "2026-01-01T00:00:00.000000Z", id: 0 }, { id: 7 }];
+  const cursor = await cursors.sealAll(positions, SCOPE);
+  expect(await cursors.openAll(cursor, SCOPE)).toEqual(positions);
+  expect(cursor).toMatch(/^[\w-]+$/);
+});
+
+test("a fault names it as its clients do", async () => {
+  const called = { parameter: "Last-Event-ID", given: "the id of the last event" };
+  const scope = { list: "events", filters: {}, called };
+  await expect(cursors.openAll("AAAA", scope)).rejects.toEqual(
+    expect.objectContaining({
+      errors: [
+        { detail: expect.stringContaining("send the id of the last event"), parameter: "Last-Event-ID" },
+      ],
+    }),
+  );
+  await expect(cursors.openAll(await cursors.seal(POSITION, SCOPE), scope)).rejects.toEqual(
+    expect.objectContaining({
+      errors: [
+        {
+          detail: "was made for another list or other filters: leave it out to start again",
+          parameter: "Last-Event-ID",
+        },
+      ],
+    }),
+  );
+});
+
 test("it says nothing to clients, and may stand in a URL", async () => {
   const cursor = await cursors.seal(POSITION, SCOPE);
   expect(cursor).toMatch(/^[\w-]+$/);
@@ -59,8 +88,8 @@ test("the order in which filters are given is none", async () => {
 });
 
 describe("tampered with", () => {
-  test("each single changed bit is noticed", async () => {
-    const bytes = Buffer.from(await cursors.seal(POSITION, SCOPE), "base64url");
+  test.each([1, 2])("each single changed bit is noticed, of %i positions", async (many) => {
+    const bytes = Buffer.from(await cursors.sealAll(Array(many).fill(POSITION), SCOPE), "base64url");
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const changed = Buffer.from(bytes);
       changed.writeUInt8(changed.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);

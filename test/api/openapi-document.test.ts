@@ -1,6 +1,14 @@
 import { expect, test } from "vitest";
 import { apiUnderTest, noPool } from "./api-under-test.ts";
+import { createSchemas } from "./contract/schemas.ts";
 import type { OpenApiDocument } from "./documented-answers.ts";
+
+interface Stream {
+  readonly description: string;
+  readonly responses: {
+    readonly 200: { readonly content: { readonly "text/event-stream": { readonly example: unknown } } };
+  };
+}
 
 const { app } = apiUnderTest(noPool);
 const document = (await (await app.request("/api/v1/openapi.json")).json()) as OpenApiDocument & {
@@ -30,4 +38,18 @@ test("without metrics it does not promise any", async () => {
   const { paths } = await without.json<OpenApiDocument>("/api/v1/openapi.json");
   expect(paths).not.toHaveProperty("/metrics");
   expect((await without.request("/metrics")).status).toBe(404);
+});
+
+test("the events of the stream have schemas, and its example keeps to them", () => {
+  const stream = document.paths["/api/v1/events"]?.get as Stream;
+  const example = String(stream.responses[200].content["text/event-stream"].example);
+  const blocks = [...example.matchAll(/^event: (\w+)\nid: [\w-]+\ndata: (.*)\n\n/gm)];
+  const components = [...stream.description.matchAll(/`(\w+)` \| \[(\w+)\]/g)];
+  expect(components.map(([, event]) => event)).toEqual(blocks.map(([, event]) => event));
+  expect(components).toHaveLength(5);
+  const check = createSchemas({ document }).answer;
+  for (const [n, [, , component]] of components.entries())
+    expect(check({ $ref: `#/components/schemas/${component}` }, JSON.parse(blocks[n]?.[2] ?? ""))).toEqual(
+      [],
+    );
 });

@@ -27,6 +27,7 @@ test("the defaults", () => {
       attemptsMs: 30 * 86_400_000,
       deadLettersMs: undefined,
       auditMs: undefined,
+      eventsMs: 7 * 86_400_000,
     },
     shutdown: { graceMs: 10_000 },
     log: { level: "info" },

@@ -77,6 +77,7 @@ const ROWS: readonly Row[] = [
   ["retention.attempts", "2d", (c) => c.retention.attemptsMs, 172_800_000],
   ["retention.dead_letters", "3d", (c) => c.retention.deadLettersMs, 259_200_000],
   ["retention.audit", "4d", (c) => c.retention.auditMs, 345_600_000],
+  ["retention.events", "5d", (c) => c.retention.eventsMs, 432_000_000],
   ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
   ["log.level", "debug", (c) => c.log.level, "debug"],
 ];

@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { listen } from "../api/event-client.ts";
 import { attempts, insert, message, tally } from "../relay/messages.ts";
 import { useDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
@@ -71,6 +72,18 @@ it("ends what is still in flight when shutdown.grace is over, on record as unkno
   expect(await program.end).toEqual({ code: 0, signal: null });
   expect(await message(database.pool, id)).toMatchObject({ status: "pending", attempts: 1 });
   expect(await attempts(database.pool, id)).toMatchObject([{ attempt: 1, outcome: "unknown" }]);
+});
+
+it("does not wait for those who listen to events: they are told to come back", async () => {
+  const program = start({ SHUTDOWN_GRACE: "1m" });
+  const { api } = await program.ready();
+  const client = await (await listen(`${api}/events`)).begun();
+  const [id = 0] = await insert(database.pool);
+  const [settled] = await client.events(1);
+  expect(settled).toMatchObject({ event: "settled", data: { id } });
+  program.kill("SIGTERM");
+  await client.ended;
+  expect(await program.end).toEqual({ code: 0, signal: null });
 });
 
 it("hears a signal while it waits for the database, and while it migrates", async () => {

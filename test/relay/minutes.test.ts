@@ -33,7 +33,9 @@ test("a relayer closes the minutes that are over", async () => {
 });
 
 test("what goes wrong with it is in the log, and nothing else goes wrong", async () => {
-  await database.pool.query("alter function outbox.close_minutes rename to elsewhere");
+  await database.pool.query(`
+    create or replace function outbox.close_minutes(as_of timestamptz default clock_timestamp()) returns int
+    language plpgsql as $$ begin raise exception 'out of order'; end $$`);
   relayer = await start();
   expect(await relayer.logged(({ during }) => during === "close_minutes")).toMatchObject({ level: "error" });
   const [id = 0] = await insert(database.pool);

@@ -116,6 +116,7 @@ describe("a function", () => {
       ),
     ).toEqual([
       "i bucket_size",
+      "i event_lock",
       "i in_words",
       "i lock_key",
       "i settle_lock",
@@ -227,6 +228,7 @@ describe("a function", () => {
       "close_minutes()",
       "sent_horizon()",
       `enqueue_once('k', '[{"recipient": "+905551234567", "content": "hi", "dedupe_key": "j"}]')`,
+      "events_horizon()",
       "next_due('default')",
       `cancel(${id})`,
       `edit(${id}, content => 'another')`,

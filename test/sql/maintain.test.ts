@@ -9,19 +9,21 @@ interface Kept {
   readonly attempts?: string | null;
   readonly deadLetters?: string | null;
   readonly audit?: string | null;
+  readonly events?: string | null;
 }
 
 /** What it did, with nothing kept for less than ever unless said. */
 const maintain = async (
   as_of: string,
-  { sent = null, attempts = null, deadLetters = null, audit = null }: Kept = {},
+  { sent = null, attempts = null, deadLetters = null, audit = null, events = null }: Kept = {},
 ) =>
   (
-    await rows("select outbox.maintain($1, $2, $3, $4, $5) as did", [
+    await rows("select outbox.maintain($1, $2, $3, $4, $5, $6) as did", [
       sent,
       attempts,
       deadLetters,
       audit,
+      events,
       as_of,
     ])
   ).map(({ did }) => did as string);
@@ -261,6 +263,20 @@ describe("retention", () => {
     expect(await maintain("2030-06-01T12:00:00Z", { deadLetters: "1 day" })).toEqual([
       "dropped 1 dead letters",
     ]);
+  });
+
+  test("of events is a week unless another time is given", async () => {
+    await maintain("2030-06-01T12:00:00Z");
+    await outbox.pool.query(
+      `insert into outbox.events (at, type, happened_at, data)
+       select at, 'dead', at, '{}'
+       from (values (timestamptz '2030-05-25T12:00:00Z'), ('2030-05-26T12:00:00Z')) as kept (at)`,
+    );
+    const week = "select outbox.maintain(null, null, as_of => $1) as did";
+    expect(await rows(week, ["2030-06-01T11:59:59Z"])).toEqual([]);
+    expect(await rows(week, ["2030-06-01T12:00:00Z"])).toEqual([{ did: "dropped 1 events" }]);
+    expect(await maintain("2030-06-01T12:00:00Z", { events: "8 days" })).toEqual([]);
+    expect(await maintain("2030-06-01T12:00:00Z", { events: "6 days" })).toEqual(["dropped 1 events"]);
   });
 
   test("of dedupe keys is their window", async () => {

@@ -42,6 +42,8 @@ describe("who may call what", () => {
     enqueue: ["outbox_producer", "outbox_relayer"],
     enqueue_batch: ["outbox_producer", "outbox_relayer"],
     enqueue_once: ["outbox_producer", "outbox_relayer"],
+    event_lock: [],
+    events_horizon: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     expire: [],
     explain: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     explain_dead: [],
@@ -80,6 +82,9 @@ describe("who may call what", () => {
     replay_slice: ["outbox_relayer"],
     replay_where: ["outbox_operator", "outbox_relayer"],
     replays_of: [],
+    report_deaths: [],
+    report_gateway: [],
+    report_switch: [],
     rescue: ["outbox_relayer"],
     resume: ["outbox_operator", "outbox_relayer"],
     retry_delay: [],
@@ -138,7 +143,15 @@ describe("who may call what", () => {
     );
     const called = Object.keys(CALLS).filter((name) => (CALLS[name]?.length ?? 0) > 0);
     expect(asOwner.map(({ proname }) => proname)).toEqual(
-      [...called, "admit", "guard_gateway", "notify_relayers"].sort(),
+      [
+        ...called,
+        "admit",
+        "guard_gateway",
+        "notify_relayers",
+        "report_deaths",
+        "report_gateway",
+        "report_switch",
+      ].sort(),
     );
   });
 });
@@ -203,6 +216,7 @@ describe("who may do what to which table", () => {
     cursor_keys: { outbox_relayer: READ },
     dead_letters: READERS,
     dedupe_keys: READERS,
+    events: READERS,
     failures: READERS,
     gateway_status: READERS,
     gateways: { ...READERS, outbox_operator: SETTINGS, outbox_relayer: SETTINGS },

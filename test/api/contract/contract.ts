@@ -4,6 +4,7 @@ import { type Operation, readContract } from "./document.ts";
 import { createFacts, type Facts } from "./facts.ts";
 import { methodFaults } from "./methods.ts";
 import { ODD_HEADERS } from "./odd.ts";
+import { isEventId } from "./opaque.ts";
 import { CREDENTIALS, type Plan, type Plans, plansFor, slipsOf } from "./plan.ts";
 import { type Credentials, type Known, prepare } from "./prepare.ts";
 import { createSchemas } from "./schemas.ts";
@@ -91,13 +92,35 @@ async function faultsIn(operation: Operation, context: Context, choices: Choices
     ...(await faultsInStories(operation, context, choices, before)),
     ...(await faultsAround(operation, context, choices, before)),
   ];
-  const statuses = Object.keys(asking.statuses[operation.id] ?? {});
   const lacking = (said: string) => faults.push({ operation, said });
-  if (!statuses.some((status) => status.startsWith("2")))
-    lacking(`never succeeded (${statuses.join(", ")}): there was nothing that it could be asked about`);
+  if (!(await succeeds(operation, context, choices)))
+    lacking(
+      `never succeeded (${statusesOf(operation, asking)}): there was nothing that it could be asked about`,
+    );
   else if (isPaged(operation) && !asking.wentOn.has(operation))
     lacking("never went on with a cursor: no answer had a next page");
   return faults;
+}
+
+function statusesOf({ id }: Operation, { statuses }: Asking): string[] {
+  return Object.keys(statuses[id] ?? {});
+}
+
+/** Did it ever? If not by chance, then by trying. */
+async function succeeds(
+  operation: Operation,
+  { known, asking, plansOf }: Context,
+  { seed }: Choices,
+): Promise<boolean> {
+  const has = () => statusesOf(operation, asking).some((status) => status.startsWith("2"));
+  if (has()) return true;
+  const facts = await asking.look();
+  for (const plan of fc.sample(plansOf(operation).good, { seed, numRuns: 500 })) {
+    const prepared = prepare(plan, facts, known);
+    if (prepared !== undefined) await asking.ask(prepared, facts);
+    if (has()) return true;
+  }
+  return false;
 }
 
 /** The contract is broken, and this is how. */
@@ -155,11 +178,16 @@ async function faultsAround(
     return [{ operation, said: "no request could be made that is surely valid" }];
   const others = sound.filter(({ plan }) => shapeOf(plan) !== shapeOf(first.plan)).slice(0, 1);
 
+  const eventIds = operation.parameters.filter(({ name }) => isEventId(name));
   const most = isStream(operation) ? runs : Number.POSITIVE_INFINITY;
   const slips = [first, ...others].flatMap(({ plan }) => slipsOf(plan, known.contract));
   const plans: Plan[] = [
     ...CREDENTIALS.map((credential) => ({ ...first.plan, credential })),
     ...[0, 1, 2].map((goOn) => ({ ...first.plan, goOn })),
+    ...eventIds.map((parameter) => ({
+      ...first.plan,
+      choices: new Map([[parameter, { fact: 0, texts: [] }]]),
+    })),
     ...ODD_HEADERS.slice(0, most).map((header) => ({ ...first.plan, headers: [header] })),
     ...slips.slice(0, most),
   ];

@@ -1,5 +1,5 @@
---! Previous: sha1:be6c2a4055c29ebc3577c3a3058c22cbcdb5dae9
---! Hash: sha1:46d46c65d587242b9b7892514a10a44991caaf32
+--! Previous: sha1:ed27f077b47c536606501f6df38222c4c1677c02
+--! Hash: sha1:6c1781262dd93b8e888e86eb7ad672f0bf2bbe55
 --! Message: Operators over REST
 
 -- ---------------------------------------------------------- dead letters

@@ -1,5 +1,5 @@
---! Previous: sha1:46d46c65d587242b9b7892514a10a44991caaf32
---! Hash: sha1:7e061823714736753f06cc7f810d1082ab1e181f
+--! Previous: sha1:6c1781262dd93b8e888e86eb7ad672f0bf2bbe55
+--! Hash: sha1:b3290eb0ceeb83ad24d9a9994397dab1ee43f0d6
 --! Message: Roles
 
 -- Whoever may call a function may do what it does and nothing else: those that a role calls run as their owner.
@@ -484,6 +484,7 @@ create or replace function outbox.maintain(
   attempts_kept     interval    default '30 days',
   dead_letters_kept interval    default null,
   audit_kept        interval    default null,
+  events_kept       interval    default '7 days',
   as_of             timestamptz default clock_timestamp()
 ) returns setof text
 language plpgsql volatile security definer
@@ -540,6 +541,11 @@ begin
 
   -- Enough to compare a night with the same one a week ago. There are some to drop each time, so nobody is told.
   delete from outbox.minutes where minutes.minute < maintain.as_of - interval '8 days';
+  delete from outbox.events where events.at <= maintain.as_of - maintain.events_kept;
+  get diagnostics done = row_count;
+  if done > 0 then
+    return next format('dropped %s events', done);
+  end if;
 
   perform outbox.queue_replays();
 
@@ -551,8 +557,8 @@ begin
 end
 $$;
 
-comment on function outbox.maintain(interval, interval, interval, interval, timestamptz) is
-  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept and audit_kept (null: keep it for ever) and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
+comment on function outbox.maintain(interval, interval, interval, interval, interval, timestamptz) is
+  'Housekeeping, run by the relayers every few minutes: expires what waits past its time, makes the coming days'' partitions and empties the default ones, forgets dedupe keys and idempotency keys, drops what is older than sent_kept, attempts_kept, dead_letters_kept, audit_kept (null: keep it for ever) and events_kept and minutes older than 8 days, and sees to it that replays of many go on. Two at a time do it once. Returns what it did.';
 --! EndIncluded functions/maintain.sql
 --! Included functions/lock_message.sql
 create or replace function outbox.lock_message(
@@ -660,6 +666,7 @@ begin
     changed := found;
   else
     perform outbox.gateway_must_exist(pause.gateway);
+    perform set_config('outbox.actor', pause.actor, true); -- for report_gateway()
     update outbox.gateways
     set paused = true
     where gateways.name = pause.gateway
@@ -1370,6 +1377,7 @@ begin
     changed := found;
   else
     perform outbox.gateway_must_exist(resume.gateway);
+    perform set_config('outbox.actor', resume.actor, true); -- for report_gateway()
     update outbox.gateways
     set
       paused             = false,
@@ -1816,7 +1824,7 @@ declare
   -- What each role may call. Nobody calls the rest, which these functions do as the owner. A name that is wrong raises.
   producer_calls   constant regproc[] := '{outbox.enqueue, outbox.enqueue_batch, outbox.enqueue_once}';
   auditor_calls    constant regproc[] := '{
-    outbox.explain, outbox.message_timeline, outbox.relayer_is_alive, outbox.sent_horizon, outbox.tally,
+    outbox.events_horizon, outbox.explain, outbox.message_timeline, outbox.relayer_is_alive, outbox.sent_horizon, outbox.tally,
     outbox.tally_minute, outbox.tokens}';
   operator_calls   constant regproc[] := '{
     outbox.cancel, outbox.cancel_replay, outbox.edit, outbox.pause, outbox.replay, outbox.replay_where, outbox.resume,
