@@ -23,7 +23,7 @@ describe("a request as a command", () => {
     fc.string({ unit: "binary" }).map((text) => Buffer.from(text.toWellFormed())),
     fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
     fc
-      .constantFrom("", "@file", "a'b", "$(id)", "`id`", "%s\\n", "a\n", "\n\n", "-d", "é🙂")
+      .constantFrom("", "@file", "a'b", "$(id)", "`id`", "%s\\n", "a\n", "\n\n", "-d", "-\0", "é🙂")
       .map((text) => Buffer.from(text)),
   );
   const values = fc

@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
 import { apiUnderTest, noPool } from "./api-under-test.ts";
-import { readContract } from "./contract/document.ts";
 import { createSchemas } from "./contract/schemas.ts";
 import type { OpenApiDocument } from "./documented-answers.ts";
 
 interface Stream {
-  description: string;
-  responses: { 200: { content: { "text/event-stream": { example: string } } } };
+  readonly description: string;
+  readonly responses: {
+    readonly 200: { readonly content: { readonly "text/event-stream": { readonly example: unknown } } };
+  };
 }
 
 const { app } = apiUnderTest(noPool);
@@ -40,15 +41,15 @@ test("without metrics it does not promise any", async () => {
 });
 
 test("the events of the stream have schemas, and its example keeps to them", () => {
-  const stream = document.paths["/api/v1/events"]?.get as Stream | undefined;
-  const example = String(stream?.responses[200].content["text/event-stream"].example);
+  const stream = document.paths["/api/v1/events"]?.get as Stream;
+  const example = String(stream.responses[200].content["text/event-stream"].example);
   const blocks = [...example.matchAll(/^event: (\w+)\nid: [\w-]+\ndata: (.*)\n\n/gm)];
-  const components = [...(stream?.description ?? "").matchAll(/`(\w+)` \| \[(\w+)\]/g)];
+  const components = [...stream.description.matchAll(/`(\w+)` \| \[(\w+)\]/g)];
   expect(components.map(([, event]) => event)).toEqual(blocks.map(([, event]) => event));
   expect(components).toHaveLength(5);
-  const faults = createSchemas(readContract(document)).answer;
+  const check = createSchemas({ document }).answer;
   for (const [n, [, , component]] of components.entries())
-    expect(faults({ $ref: `#/components/schemas/${component}` }, JSON.parse(blocks[n]?.[2] ?? ""))).toEqual(
+    expect(check({ $ref: `#/components/schemas/${component}` }, JSON.parse(blocks[n]?.[2] ?? ""))).toEqual(
       [],
     );
 });

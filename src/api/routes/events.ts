@@ -87,9 +87,8 @@ const EXAMPLE = [
   }),
 ].join("");
 
-/** JSON Schema has words for what a text holds; the types of OpenAPI's schemas do not know them. */
-const CONTENT: object = {
-  contentMediaType: "text/event-stream",
+/** OpenAPI 3.1 has no other place for it, and the types of this library have none at all. */
+const OF_DATA: object = {
   contentSchema: {
     anyOf: EVENT_TYPES.map((type) => ({ $ref: `#/components/schemas/${componentOf(type)}` })),
   },
@@ -151,8 +150,8 @@ A browser's EventSource sends no key: use fetch where the server has keys.`.trim
         "text/event-stream": {
           schema: z.string().openapi({
             description:
-              "As the HTML standard describes it, in UTF-8. The content's schema is that of each event's data.",
-            ...CONTENT,
+              "As the HTML standard describes it, in UTF-8. `contentSchema` is that of an event's `data`.",
+            ...OF_DATA,
           }),
           example: EXAMPLE,
         },

@@ -1,7 +1,7 @@
 import type { Operation } from "./document.ts";
 import { createFacts, type Facts } from "./facts.ts";
 import { faultsOf } from "./judge.ts";
-import { OPAQUE } from "./opaque.ts";
+import { isEventId, OPAQUE } from "./opaque.ts";
 import type { Plan } from "./plan.ts";
 import { type Known, type Prepared, prepare } from "./prepare.ts";
 import { type Answer, EVENT_STREAM, NoAnswerError, type Wire } from "./wire.ts";
@@ -76,7 +76,7 @@ function barePlans(operation: Operation): Plan[] {
 }
 
 export function isPaged({ parameters }: Operation): boolean {
-  return parameters.some(({ schema }) => schema.format === OPAQUE);
+  return parameters.some(({ name, schema }) => schema.format === OPAQUE && !isEventId(name));
 }
 
 /** Its answer does not end by itself, so each one takes time. */

@@ -29,8 +29,13 @@ function isText(bytes: Buffer): boolean {
 }
 
 function printf(bytes: Buffer): string {
-  const escaped = [...bytes].map((byte) => {
-    const plain = byte >= 0x20 && byte < 0x7f && !"'\\%".includes(String.fromCharCode(byte));
+  const escaped = [...bytes].map((byte, at) => {
+    // A leading - would be an option.
+    const plain =
+      byte >= 0x20 &&
+      byte < 0x7f &&
+      !"'\\%".includes(String.fromCharCode(byte)) &&
+      !(at === 0 && byte === 0x2d);
     return plain ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, "0")}`;
   });
   return `printf '${escaped.join("")}'`;

@@ -25,6 +25,8 @@ export interface Schema {
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
   readonly multipleOf?: number;
+  /** Of a stream: what each event's data is. */
+  readonly contentSchema?: Schema;
   readonly default?: unknown;
   readonly example?: unknown;
   readonly examples?: readonly unknown[];

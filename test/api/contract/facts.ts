@@ -1,5 +1,5 @@
 import type { Contract, Operation, Parameter, Schema } from "./document.ts";
-import { OPAQUE } from "./opaque.ts";
+import { EVENT_ID, isEventId, OPAQUE } from "./opaque.ts";
 import type { Answer } from "./wire.ts";
 
 /**
@@ -64,7 +64,7 @@ export function createFacts(before?: Facts): Facts {
       if (answer.status >= 300) return;
       const { etag } = answer.headers;
       if (etag !== undefined) etags.set(path, etag);
-      for (const id of eventIds(answer)) note("last-event-id", id);
+      for (const id of eventIds(answer)) note(EVENT_ID, id);
       const body = parsed(answer);
       if (body === undefined) return;
       walk(body, contexts(operation.path), note);
@@ -84,6 +84,7 @@ export function createFacts(before?: Facts): Facts {
 
 /** The names of facts that a parameter can take its value from, the surest first; none for what stands for nothing. */
 export function wantedBy(operation: Operation, { name, in: place }: Pick<Parameter, "name" | "in">): Wanted {
+  if (isEventId(name)) return [EVENT_ID];
   if (place === "header") return [name.toLowerCase()];
   if (place === "query") return wantedByName(name);
   const before = operation.path.split(`{${name}}`)[0]?.split("/").at(-2) ?? "";
@@ -105,7 +106,7 @@ export function madeBy(operation: Operation, { resolve }: Pick<Contract, "resolv
     if (!status.startsWith("2")) continue;
     if (answer.headers.some(({ name }) => name.toLowerCase() === "etag")) names.add("if-match");
     for (const [type, { schema }] of answer.content) {
-      if (type === "text/event-stream") names.add("last-event-id");
+      if (type === "text/event-stream") names.add(EVENT_ID);
       else walkSchema(schema, contexts(operation.path), resolve, (name) => names.add(name));
     }
   }
@@ -114,12 +115,15 @@ export function madeBy(operation: Operation, { resolve }: Pick<Contract, "resolv
 
 type Note = (name: string, value: unknown) => void;
 
-function walk(value: unknown, within: readonly string[], note: Note, name?: string): void {
+/** Deeper, there is only what producers keep for themselves. */
+const DEEP = 10;
+
+function walk(value: unknown, within: readonly string[], note: Note, name?: string, depth = 0): void {
+  if (depth > DEEP) return;
   if (Array.isArray(value)) {
-    for (const one of value.slice(0, KEPT)) walk(one, within, note, name);
+    for (const one of value.slice(0, KEPT)) walk(one, within, note, name, depth + 1);
   } else if (typeof value === "object" && value !== null) {
-    const inner = name === undefined ? within : [...within, singular(name)];
-    for (const [key, one] of Object.entries(value)) walk(one, inner, note, key);
+    for (const [key, one] of Object.entries(value)) walk(one, inside(name, within), note, key, depth + 1);
   } else if (name !== undefined && value !== null && typeof value !== "boolean") {
     for (const fact of factNames(name, within)) note(fact, value);
   }
@@ -133,15 +137,19 @@ function walkSchema(
   name?: string,
   depth = 0,
 ): void {
-  if (depth > 12) return; // it refers to itself
+  if (depth > DEEP) return; // it refers to itself
   const { properties, items, anyOf = [], oneOf = [], allOf = [] } = resolve<Schema>(schema);
   const go = (one: Schema, inside = within, called = name) =>
     walkSchema(one, inside, resolve, note, called, depth + 1);
   for (const one of [...anyOf, ...oneOf, ...allOf]) go(one);
   if (items) go(items);
-  const inner = name === undefined ? within : [...within, singular(name)];
-  for (const [key, one] of Object.entries(properties ?? {})) go(one, inner, key);
+  for (const [key, one] of Object.entries(properties ?? {})) go(one, inside(name, within), key);
   if (!properties && !items && name !== undefined) for (const fact of factNames(name, within)) note(fact);
+}
+
+/** The items of `messages` are messages, whatever the path says. */
+function inside(name: string | undefined, within: readonly string[]): readonly string[] {
+  return name === undefined ? within : [singular(name)];
 }
 
 function factNames(name: string, within: readonly string[]): string[] {

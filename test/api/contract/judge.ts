@@ -1,4 +1,4 @@
-import type { AnswerDescription, Operation } from "./document.ts";
+import type { AnswerDescription, Operation, Schema } from "./document.ts";
 import type { Credential } from "./plan.ts";
 import type { Prepared } from "./prepare.ts";
 import type { Check } from "./schemas.ts";
@@ -68,20 +68,38 @@ function contentFaults(
   if (media === undefined) return [`${status} as ${type || "nothing"}, which is not documented`];
   const text = body.toString();
   if (!Buffer.from(text).equals(body)) return [`${status}: the body is not UTF-8`];
-  if (type === EVENT_STREAM) return streamFaults(text);
+  if (type === EVENT_STREAM) return streamFaults(text, media.schema.contentSchema ?? {}, check);
   if (!/[/+]json$/.test(type)) return check(media.schema, text).map((fault) => `${status}: ${fault}`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return [`${status}: the body is not JSON`];
-  }
+  const value = parsed(text);
+  if (value === undefined) return [`${status}: the body is not JSON`];
   return check(media.schema, value).map((fault) => `${status}: ${fault}`);
 }
 
-/** Each line is a field that the standard knows, or a comment. The last one may be cut off. */
-function streamFaults(text: string): string[] {
-  const lines = text.split(/\r\n|\n|\r/).slice(0, -1);
-  const strange = lines.filter((line) => !/^$|^:|^(event|data|id|retry)(:|$)/.test(line));
-  return strange.map((line) => `the event stream has the line ${JSON.stringify(line)}`);
+/** Each line is a field that the standard knows, or a comment; each event's data is as described. The last one may be cut off. */
+function streamFaults(text: string, ofData: Schema, check: Check): string[] {
+  const events = text.split(/(?:\r\n|\n|\r){2}/).slice(0, -1);
+  return events.flatMap((event) => {
+    const lines = event.split(/\r\n|\n|\r/);
+    const strange = lines.filter((line) => !/^:|^(event|data|id|retry)(:|$)/.test(line));
+    const data = lines.flatMap((line) => /^data: ?(.*)$/.exec(line)?.[1] ?? []).join("\n");
+    return [
+      ...strange.map((line) => `the event stream has the line ${JSON.stringify(line)}`),
+      ...(data === "" ? [] : dataFaults(data, ofData, check)),
+    ];
+  });
+}
+
+function dataFaults(data: string, schema: Schema, check: Check): string[] {
+  const value = parsed(data);
+  if (value === undefined) return ["the data of an event are not JSON"];
+  return check(schema, value).map((fault) => `the data of an event: ${fault}`);
+}
+
+/** Undefined is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -3,7 +3,7 @@ import type { Contract, Media, Operation, Parameter } from "./document.ts";
 import { editsOf } from "./edits.ts";
 import { wantedBy } from "./facts.ts";
 import { ODD_BODIES, ODD_ESCAPES, ODD_JSON, ODD_TEXTS, ODD_TYPES, spellings } from "./odd.ts";
-import { OPAQUE } from "./opaque.ts";
+import { isEventId, OPAQUE } from "./opaque.ts";
 import { MANY, valuesOf } from "./values.ts";
 
 /** What a parameter is sent as. */
@@ -44,7 +44,9 @@ export interface Plans {
 export function plansFor(operation: Operation, { resolve }: Contract): Plans {
   const parameters = operation.parameters.map((parameter) => parameterPlans(operation, parameter, resolve));
   const body = bodyPlans(operation, resolve);
-  const canGoOn = operation.parameters.some(({ schema }) => schema.format === OPAQUE);
+  const canGoOn = operation.parameters.some(
+    ({ name, schema }) => schema.format === OPAQUE && !isEventId(name),
+  );
 
   const good = fc
     .record({
@@ -128,8 +130,14 @@ function parameterPlans(
     wantedBy(operation, parameter).length > 0 ? [{ weight: place === "path" ? 6 : 2, arbitrary: fact }] : [];
   const sent = fc.oneof({ weight: 2, arbitrary: texts }, ...known);
   const opaque = schema.format === OPAQUE;
+  const given = fact.map(({ fact }) => ({ fact, texts: [] as string[] }));
+  const sure: fc.Arbitrary<Choice> | undefined = opaque
+    ? isEventId(parameter.name)
+      ? given
+      : undefined
+    : sent;
   const good =
-    opaque && !required ? fc.constant(undefined) : required ? sent : fc.option(sent, { nil: undefined });
+    sure === undefined ? fc.constant(undefined) : required ? sure : fc.option(sure, { nil: undefined });
 
   const edited = fc.tuple(value, fc.nat()).map(([one, nth]) => {
     const edits = editsOf(schema, one, resolve);

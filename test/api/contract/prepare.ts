@@ -1,5 +1,6 @@
 import type { Contract, Operation, Parameter } from "./document.ts";
 import { type Continuation, type Facts, type Sent, wantedBy, wantedByName } from "./facts.ts";
+import { isEventId } from "./opaque.ts";
 import type { BodyPlan, Choice, Credential, Plan } from "./plan.ts";
 import type { Check, Schemas } from "./schemas.ts";
 import { branches } from "./values.ts";
@@ -40,6 +41,7 @@ export function prepare(
   const goOn = plan.goOn === undefined ? undefined : nth(facts.continuations(operation), plan.goOn);
   const escaped = new Map<Parameter, readonly string[]>();
   const texts = new Map<Parameter, readonly string[] | undefined>();
+  const given = new Set<Parameter>();
 
   function put(parameter: Parameter, choice: Choice, path: string): void {
     if ("escaped" in choice) {
@@ -48,6 +50,7 @@ export function prepare(
       return;
     }
     const found = "fact" in choice ? factFor(operation, parameter, choice.fact, facts, path) : undefined;
+    if (found !== undefined && isEventId(parameter.name)) given.add(parameter);
     const chosen: readonly string[] = (found === undefined ? choice.texts : [found]).map((text) =>
       text.toWellFormed(),
     );
@@ -70,7 +73,10 @@ export function prepare(
     if (parameter.in !== "path" && !replaced) put(parameter, choice, path);
   }
   if (goOn !== undefined)
-    for (const [parameter, text] of continued(operation, goOn)) put(parameter, { texts: text }, path);
+    for (const [parameter, all] of continued(operation, goOn)) {
+      put(parameter, { texts: all }, path);
+      given.add(parameter);
+    }
 
   const query = [...texts].flatMap(([parameter, all]) =>
     parameter.in === "query" ? (all ?? []).map((text) => [parameter.name, text] as const) : [],
@@ -92,7 +98,7 @@ export function prepare(
     // What a client accepts decides about the answer, not whether the request is valid.
     otherHeaders: plan.headers.map(([name]) => name).filter((name) => name !== "Accept"),
     body,
-    goesOn: goOn !== undefined,
+    given,
   };
   return {
     operation,

@@ -19,8 +19,8 @@ export interface Parts {
   /** Named by no parameter. */
   readonly otherHeaders: readonly string[];
   readonly body: { readonly type: string | undefined; readonly bytes: Buffer } | undefined;
-  /** Its opaque texts are in the request that they were given for. */
-  readonly goesOn: boolean;
+  /** The parameters whose opaque texts an answer gave, for a request like this. */
+  readonly given: ReadonlySet<Parameter>;
 }
 
 const VALID: Verdict = { kind: "valid", why: "" };
@@ -29,9 +29,9 @@ const odd = (why: string): Verdict => ({ kind: "odd", why });
 
 /** A request is as good as its worst part. */
 export function verdictOn(parts: Parts, schemas: Schemas, resolve: Contract["resolve"]): Verdict {
-  const { operation, texts, otherHeaders, body, goesOn } = parts;
+  const { operation, texts, otherHeaders, body, given } = parts;
   const verdicts = [
-    ...operation.parameters.map((parameter) => onParameter(parameter, texts, goesOn, schemas, resolve)),
+    ...operation.parameters.map((parameter) => onParameter(parameter, texts, given, schemas, resolve)),
     ...otherHeaders.map((name) => odd(`the header ${name} is not in the document`)),
     onBody(operation.body, body, schemas),
   ];
@@ -42,7 +42,7 @@ export function verdictOn(parts: Parts, schemas: Schemas, resolve: Contract["res
 function onParameter(
   parameter: Parameter,
   sent: Parts["texts"],
-  goesOn: boolean,
+  given: Parts["given"],
   schemas: Schemas,
   resolve: Contract["resolve"],
 ): Verdict {
@@ -50,7 +50,7 @@ function onParameter(
   if (!sent.has(parameter)) return required ? broken(`${name} is missing`) : VALID;
   const texts = sent.get(parameter);
   if (texts === undefined) return odd(`${name} is no text`);
-  if (schema.format === OPAQUE && !goesOn) return odd(`${name} was not given for this request`);
+  if (schema.format === OPAQUE && !given.has(parameter)) return odd(`${name} was not given for this request`);
 
   const types = branches(schema, resolve);
   const items = types.find(({ items }) => items)?.items;

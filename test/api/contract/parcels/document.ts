@@ -47,6 +47,7 @@ const PARCEL: Schema = {
   properties: { id: ID, version: { type: "integer" }, sent: { type: "boolean" }, ...PROPERTIES },
   required: ["id", "version", "sent", ...Object.keys(PROPERTIES)],
 };
+const EVENT = { type: "object", properties: { id: ID }, required: ["id"] };
 const json = (schema: object) => ({ "application/json": { schema } });
 const parcel = json({ $ref: "#/components/schemas/Parcel" });
 const parcels = json({
@@ -147,7 +148,10 @@ export const DOCUMENT = {
       get: {
         operationId: "listEvents",
         responses: {
-          200: { description: "", content: { "text/event-stream": { schema: { type: "string" } } } },
+          200: {
+            description: "",
+            content: { "text/event-stream": { schema: { type: "string", contentSchema: EVENT } } },
+          },
           ...problems(),
         },
       },

@@ -37,7 +37,8 @@ export const FAULTS = {
   "405 without Allow": /: 405 with Allow: undefined/,
   "405 for one method too few": /: 405 with Allow: GET, and the document has/,
   "no answer at all": /^listParcels: no answer: /,
-  "a broken stream": /^listEvents: the event stream has the line "\{\}"/,
+  "an event off schema": /^listEvents: the data of an event: \/id must be integer/,
+  "a broken stream": /^listEvents: the event stream has the line/,
 } as const;
 
 export type Fault = keyof typeof FAULTS;

@@ -151,7 +151,10 @@ export function parcelServer(planted: (fault: Fault) => boolean): Hono<Env> {
   });
 
   app.get("/events", (c) => {
-    const event = planted("a broken stream") ? "event: x\n{}\n\n" : 'id: 7\nevent: sent\ndata: {"id":1}\n\n';
+    const data = planted("an event off schema") ? '{"id":"1"}' : '{"id":1}';
+    const event = planted("a broken stream")
+      ? `event: x\n${data}\n\n`
+      : `id: 7\nevent: sent\ndata: ${data}\n\n`;
     const stream = new ReadableStream({ start: (out) => out.enqueue(new TextEncoder().encode(event)) });
     return c.body(stream, 200, { "Content-Type": "text/event-stream" });
   });
