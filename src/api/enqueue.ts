@@ -1,5 +1,6 @@
 import type { Query } from "./connection.ts";
-import type { NewMessages } from "./new-message.ts";
+import { brokenRule } from "./error-to-problem.ts";
+import { brokenForm, type NewMessages } from "./new-message.ts";
 import { ProblemError } from "./problem.ts";
 import { COLUMNS, type Message } from "./whole-message.ts";
 
@@ -32,11 +33,24 @@ export async function enqueue(
           json,
           once.actor,
         ]);
+  refuseBrokenForms(messages, put);
   return {
     messages: await read(query, put),
     created: put.filter(({ created }) => created).length,
     replayed: put.some(({ replayed }) => replayed),
   };
+}
+
+/** Of those whose dedupe_key was used: the table has checked the others. */
+function refuseBrokenForms(messages: NewMessages, put: readonly Put[]): void {
+  const all = [messages].flat();
+  const faults = put.flatMap(({ created, replayed }, n) => {
+    const message = all[n];
+    if (created || replayed || message === undefined) return [];
+    const pointer = Array.isArray(messages) ? `#/${n}` : "#";
+    return brokenForm(message).map((rule) => brokenRule(rule, pointer));
+  });
+  if (faults.length > 0) throw new ProblemError("refused-message", undefined, faults);
 }
 
 /** What this transaction has put in is in outbox.messages, and need not be looked for in a hundred partitions of outbox.sent. */

@@ -8,14 +8,18 @@ import { isStorable, STORABLE, UNSTORABLE } from "./storable.ts";
 
 const text = (what: string) => z.string(`must be ${what}`).refine(isStorable, UNSTORABLE);
 
+const E164 = /^\+[1-9][0-9]{6,14}$/;
+const LONGEST = 1_600;
+const PRIORITIES = { minimum: 0, maximum: 2 } as const;
+
 export const recipient = text("a number in E.164 form").openapi({
-  pattern: "^\\+[1-9][0-9]{6,14}$",
+  pattern: E164.source,
   description: "E.164: a plus sign and 7 to 15 digits.",
 });
 
 export const content = text("a text").openapi({
   minLength: 1,
-  maxLength: 1_600,
+  maxLength: LONGEST,
   pattern: STORABLE,
   description: "1 to 1,600 characters.",
 });
@@ -26,7 +30,7 @@ export const priority = z
   .int(SMALLINT)
   .min(-32_768, SMALLINT)
   .max(32_767, SMALLINT)
-  .openapi({ minimum: 0, maximum: 2, description: "0 goes first (one-time codes), 1 is normal, 2 is bulk." });
+  .openapi({ ...PRIORITIES, description: "0 goes first (one-time codes), 1 is normal, 2 is bulk." });
 
 export const availableAt = instant.openapi({ description: "Not sent before." });
 
@@ -89,3 +93,16 @@ export const NewMessages = z.union(
 );
 
 export type NewMessages = z.infer<typeof NewMessages>;
+
+/**
+ * The rules that the document states and only the table checks, by the names of its constraints: for a message that the table does
+ * not see, because another one has its dedupe_key. None of time: what was in the future at first may be past when it is sent again.
+ */
+export function brokenForm({ recipient, content, priority = 1 }: z.infer<typeof NewMessage>): string[] {
+  const length = [...content].length;
+  return [
+    ...(E164.test(recipient) ? [] : ["recipient_not_e164"]),
+    ...(length >= 1 && length <= LONGEST ? [] : ["content_empty_or_over_1600"]),
+    ...(priority >= PRIORITIES.minimum && priority <= PRIORITIES.maximum ? [] : ["priority_not_0_1_or_2"]),
+  ];
+}

@@ -224,6 +224,20 @@ describe("a dedupe_key that was used", () => {
     expect(await answered<Enqueued>(200, post([batch[0]]))).toMatchObject({ created: 0, messages: [{ id }] });
   });
 
+  test("makes no message good that would be refused without it", async () => {
+    await insert({ dedupe_key: "k" });
+    const bad = { recipient: " +905551234567", content: "🙂".repeat(1_601), priority: 3, dedupe_key: "k" };
+    const columns = ["recipient", "content", "priority"];
+    const one = await problem("refused-message", 422, post(bad));
+    expect(one.errors?.map(({ pointer }) => pointer)).toEqual(columns.map((column) => `#/${column}`));
+    const many = await problem("refused-message", 422, post([HI, bad]));
+    expect(many.errors?.map(({ pointer }) => pointer)).toEqual(columns.map((column) => `#/1/${column}`));
+    expect(await total()).toBe(1);
+    // As long as one is that the table takes, and one that was in time when it was sent first.
+    const good = { ...HI, content: "🙂".repeat(1_600), dedupe_key: "k", expires_at: "2026-01-01T00:00:00Z" };
+    expect((await post(good)).status).toBe(200);
+  });
+
   test("of a message that is no longer kept is told", async () => {
     const id = await messageThat("was sent", { dedupe_key: "k" });
     await outbox.pool.query("delete from outbox.sent");
