@@ -1,74 +1,80 @@
 /*
- * npm run bench -- [NAME] [--messages N]
+ * npm run bench -- [NAME…] [--scale F]
  *
- * Prints figures, not verdicts. Everything runs on this machine: a PostgreSQL with durable settings, a gateway in a process of
- * its own, the relayer in this one.
+ * Prints figures, not verdicts: a table and a line of JSON for each bench, and the same to bench/results/. Everything runs on
+ * this machine: a PostgreSQL with durable settings, a gateway, and the relayer, each in processes of its own.
  */
-import { fork } from "node:child_process";
-import { once } from "node:events";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Pool } from "pg";
-import { migrate } from "../src/db/migrate.ts";
-import { startLocalPostgres } from "../src/demo/local-postgres.ts";
-import { throughput } from "./throughput.ts";
+import { throughput } from "./benches/throughput.ts";
+import type { Bench, Row } from "./support/bench.ts";
+import { conditions } from "./support/conditions.ts";
+import { onStage } from "./support/stage.ts";
 
-const BENCHES = { throughput } as const;
-const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const BENCHES: Readonly<Record<string, Bench>> = { throughput };
+const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
 
-const { positionals, values } = parseArgs({
-  allowPositionals: true,
-  options: { messages: { type: "string", default: "100000" } },
-});
-const names = positionals.length > 0 ? positionals : Object.keys(BENCHES);
-const unknown = names.filter((name) => !(name in BENCHES));
-const messages = Number(values.messages);
-if (unknown.length > 0 || !Number.isInteger(messages) || messages < 100) {
-  console.error(`npm run bench -- [${Object.keys(BENCHES).join("|")}] [--messages N, at least 100]`);
-  process.exit(1);
+function usage(fault: string): never {
+  const list = Object.entries(BENCHES).map(([name, { measures }]) => `  ${name.padEnd(14)} ${measures}`);
+  console.error(
+    [
+      fault,
+      "",
+      "npm run bench -- [NAME…] [--scale F]",
+      "",
+      ...list,
+      "",
+      "Without a name: all. --scale: from 0.0001 to 1, the share of the full work.",
+    ].join("\n"),
+  );
+  process.exit(2);
 }
 
-const dataDir = join(tmpdir(), `outbox-bench-${process.pid}`);
-const postgres = await startLocalPostgres({
-  dataDir,
-  port: 54_000 + (process.pid % 1_000),
-  user: "outbox",
-  password: "outbox",
-  database: "outbox",
-  settings: { fsync: "on", synchronous_commit: "on", shared_buffers: "512MB", max_wal_size: "4GB" },
-});
-await migrate({ connectionString: postgres.url(), log: () => {} });
-const pool = new Pool({ connectionString: postgres.url(), max: 2 });
-const gateway = fork(here("gateway.ts"), { stdio: "inherit" });
-try {
-  const [port] = (await once(gateway, "message")) as [number];
-  for (const name of names as (keyof typeof BENCHES)[]) {
-    const figures = await BENCHES[name](pool, postgres.url(), `http://127.0.0.1:${port}/`, messages);
-    console.table(
-      Object.fromEntries(Object.entries(figures).map(([figure, value]) => [figure, { value: round(value) }])),
-    );
-    const result = {
-      bench: name,
-      messages,
-      cpus: cpus().length,
-      node: process.version,
-      at: new Date().toISOString(),
-      ...figures,
-    };
-    console.log(JSON.stringify(result));
-    mkdirSync(here("results"), { recursive: true });
-    writeFileSync(here(`results/${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+function readArguments() {
+  try {
+    return parseArgs({ allowPositionals: true, options: { scale: { type: "string", default: "1" } } });
+  } catch (error) {
+    return usage((error as Error).message);
   }
-} finally {
-  gateway.disconnect();
-  await pool.end();
-  await postgres.stop("immediate");
-  rmSync(dataDir, { recursive: true, force: true });
 }
 
-function round(value: number): number {
-  return value < 10 ? Math.round(value * 1_000) / 1_000 : Math.round(value);
+/** Three digits that matter; more would be noise. */
+function shown(value: string | number): string | number {
+  if (typeof value === "string" || Math.abs(value) >= 100)
+    return typeof value === "string" ? value : Math.round(value);
+  return Number(value.toPrecision(3));
+}
+
+function table(rows: readonly Row[]): void {
+  console.table(
+    Object.fromEntries(
+      rows.map(({ case: name, ...figures }) => [
+        name,
+        Object.fromEntries(Object.entries(figures).map(([figure, value]) => [figure, shown(value)])),
+      ]),
+    ),
+  );
+}
+
+const { positionals, values } = readArguments();
+const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
+if (unknown.length > 0) usage(`There is no bench named ${unknown.join(", ")}.`);
+const scale = Number(values.scale);
+if (!(scale >= 0.0001 && scale <= 1))
+  usage(`--scale is ${JSON.stringify(values.scale)}, and has to be a number from 0.0001 to 1.`);
+
+for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHES)) {
+  const { measures, settings = {}, run } = BENCHES[name] as Bench;
+  console.error(`${name}: ${measures}`);
+  const say = (what: string) => console.error(`${name}: ${what}`);
+  const result = await onStage({ settings, scale, say }, async (stage) => ({
+    bench: name,
+    ...(await conditions(stage.pool, scale)),
+    rows: await run(stage),
+  }));
+  table(result.rows);
+  console.log(JSON.stringify(result));
+  mkdirSync(RESULTS, { recursive: true });
+  writeFileSync(`${RESULTS}${name}.json`, `${JSON.stringify(result, null, 2)}\n`);
 }

@@ -1,0 +1,41 @@
+import { postBare } from "../support/bare-client.ts";
+import type { Bench } from "../support/bench.ts";
+import { insertMessages, relayPaused } from "../support/messages.ts";
+
+const MESSAGES = 100_000;
+const CONCURRENCY = 64;
+const ROUNDS = 3;
+
+/** The median of a few rounds, in turn: a noisy neighbour spoils one, not the figure. */
+export const throughput: Bench = {
+  measures: "waiting messages → sent, beside the same HTTP client at the same gateway with no database",
+  async run(stage) {
+    const messages = stage.size(MESSAGES);
+    const gateway = await stage.gateway();
+    await stage.pool.query("select outbox.pause()");
+    await stage.relayer({ webhookUrl: gateway.url });
+
+    async function relay(count: number): Promise<number> {
+      await insertMessages(stage.pool, count);
+      const rate = await relayPaused(stage.pool, count);
+      await stage.pool.query("select outbox.pause()");
+      return rate;
+    }
+
+    await relay(Math.ceil(messages / 4)); // warms up
+    const rows = [];
+    for (let round = 1; round <= ROUNDS; round++) {
+      stage.say(`round ${round} of ${ROUNDS}`);
+      const client = await postBare(gateway.url, messages, CONCURRENCY);
+      const relayer = await relay(messages);
+      rows.push({
+        case: `round ${round}`,
+        gateway: gateway.kind,
+        client_per_second: client,
+        relayer_per_second: relayer,
+        ratio: relayer / client,
+      });
+    }
+    return rows;
+  },
+};

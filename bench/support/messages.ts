@@ -1,0 +1,24 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { Pool } from "pg";
+
+/** Puts in so many messages that are due at once, and lets the planner know of them. */
+export async function insertMessages(pool: Pool, count: number): Promise<void> {
+  await pool.query(
+    "insert into outbox.messages (recipient, content) select '+90555' || lpad((n % 10000000)::text, 7, '0'), 'Your code is ' || n from generate_series(1, $1::int) as n",
+    [count],
+  );
+  await pool.query("vacuum analyze outbox.messages");
+}
+
+/** Resolves when the outbox is empty. */
+export async function relayed(pool: Pool): Promise<void> {
+  while ((await pool.query("select from outbox.messages limit 1")).rowCount !== 0) await pause(20);
+}
+
+/** Relays what waits, from the resume to the last settle. Returns messages a second. */
+export async function relayPaused(pool: Pool, count: number): Promise<number> {
+  const start = performance.now();
+  await pool.query("select outbox.resume()");
+  await relayed(pool);
+  return (count / (performance.now() - start)) * 1_000;
+}
