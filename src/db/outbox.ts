@@ -1,5 +1,6 @@
 import type { Pool } from "pg";
 import type { Outcome } from "../gateway/outcome.ts";
+import { arrayLiteral } from "./array-literal.ts";
 
 /** The exclusive right to one attempt at a message, and what the attempt needs. */
 export interface Claim {
@@ -16,6 +17,16 @@ export interface Claim {
   readonly revision: number;
   /** On this process's monotonic clock (`performance.now()`), so that no clock skew sends an expired code. */
   readonly expiresAtMs: number;
+}
+
+/** For each of the priorities 0, 1 and 2, `available_at` and id of a message; undefined: none yet. */
+export type Position = readonly ({ readonly at: string; readonly id: number } | undefined)[];
+
+export interface Claimed {
+  /** In the order of sending. */
+  readonly claims: readonly Claim[];
+  /** The last of each priority. */
+  readonly lasts: Position;
 }
 
 export interface Result {
@@ -82,14 +93,15 @@ export interface ReplaySlice {
 
 /** The SQL functions of the outbox, as the relayer calls them: their contracts stand in migrations/fixtures/functions. */
 export interface Outbox {
-  claim(relayer: number, gateway: string, batchSize: number): Promise<Claim[]>;
+  /** `after`: where to begin to look; without it at the start. */
+  claim(relayer: number, gateway: string, batchSize: number, after?: Position): Promise<Claimed>;
   /** `results` of one relayer number, sorted by id, so that two settles never deadlock. */
   settle(relayer: number, results: readonly Result[]): Promise<Settled>;
   release(relayer: number, ids: readonly number[]): Promise<number>;
   /** Gives back what Postgres says is claimed at the gateway under this number, and the relayer does not know of. */
   disown(relayer: number, gateway: string, known: readonly number[]): Promise<number>;
-  /** Milliseconds until the gateway's next message is due; null when none waits. */
-  nextDue(gateway: string): Promise<number | null>;
+  /** Milliseconds until the gateway's next message (after a position) is due; null when none waits. */
+  nextDue(gateway: string, after?: Position): Promise<number | null>;
   state(): Promise<State>;
   takeTick(tick: string): Promise<boolean>;
   stayAwake(leaseMs: number): Promise<void>;
@@ -106,29 +118,37 @@ export interface Outbox {
 
 interface ClaimedRow extends Omit<Claim, "relayer" | "expiresAtMs"> {
   readonly expires_in_ms: number | null;
+  readonly priority: number;
+  /** null but for the last of its priority. */
+  readonly available_at: string | null;
 }
 
 export function createOutbox(pool: Pool): Outbox {
   return {
-    async claim(relayer, gateway, batchSize) {
+    async claim(relayer, gateway, batchSize, after) {
       const asked = performance.now();
       const { rows } = await pool.query<ClaimedRow>({
         name: "claim",
-        text: "select * from outbox.claim($1, $2, $3)",
-        values: [relayer, gateway, batchSize],
+        text: "select * from outbox.claim($1, $2, $3, after_at => $4, after_id => $5)",
+        values: [relayer, gateway, batchSize, ...columns(after)],
       });
-      return rows.map((row) => ({
-        id: row.id,
-        attempt: row.attempt,
-        claimed_at: row.claimed_at,
-        relayer,
-        recipient: row.recipient,
-        content: row.content,
-        traceparent: row.traceparent,
-        revision: row.revision,
-        // Counted from before the question: rather a little too early than too late.
-        expiresAtMs: row.expires_in_ms === null ? Number.POSITIVE_INFINITY : asked + row.expires_in_ms,
-      }));
+      const lasts: { at: string; id: number }[] = [];
+      const claims = rows.map((row) => {
+        if (row.available_at !== null) lasts[row.priority] = { at: row.available_at, id: row.id };
+        return {
+          id: row.id,
+          attempt: row.attempt,
+          claimed_at: row.claimed_at,
+          relayer,
+          recipient: row.recipient,
+          content: row.content,
+          traceparent: row.traceparent,
+          revision: row.revision,
+          // Counted from before the question: rather a little too early than too late.
+          expiresAtMs: row.expires_in_ms === null ? Number.POSITIVE_INFINITY : asked + row.expires_in_ms,
+        };
+      });
+      return { claims, lasts };
     },
 
     async settle(relayer, results) {
@@ -137,15 +157,15 @@ export function createOutbox(pool: Pool): Outbox {
         text: "select * from outbox.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         values: [
           relayer,
-          results.map(({ claim }) => claim.id),
-          results.map(({ claim }) => claim.attempt),
-          results.map(({ outcome }) => outcome.kind),
-          results.map(({ outcome }) => outcome.httpStatus),
-          results.map(({ outcome }) => outcome.gatewayMessageId),
-          results.map(({ outcome }) => outcome.error),
-          results.map(({ outcome }) => outcome.durationMs),
-          results.map(({ outcome }) => outcome.retryAfterMs),
-          results.map(({ claim }) => claim.claimed_at),
+          arrayLiteral(results.map(({ claim }) => claim.id)),
+          arrayLiteral(results.map(({ claim }) => claim.attempt)),
+          arrayLiteral(results.map(({ outcome }) => outcome.kind)),
+          arrayLiteral(results.map(({ outcome }) => outcome.httpStatus)),
+          arrayLiteral(results.map(({ outcome }) => outcome.gatewayMessageId)),
+          arrayLiteral(results.map(({ outcome }) => outcome.error)),
+          arrayLiteral(results.map(({ outcome }) => outcome.durationMs)),
+          arrayLiteral(results.map(({ outcome }) => outcome.retryAfterMs)),
+          arrayLiteral(results.map(({ claim }) => claim.claimed_at)),
           results.filter(({ moot }) => moot).map(({ claim }) => claim.id),
         ],
       });
@@ -170,11 +190,11 @@ export function createOutbox(pool: Pool): Outbox {
       return only(rows).disowned;
     },
 
-    async nextDue(gateway) {
+    async nextDue(gateway, after) {
       const { rows } = await pool.query<{ next_due: number | null }>({
         name: "next_due",
-        text: "select outbox.next_due($1)",
-        values: [gateway],
+        text: "select outbox.next_due($1, after_at => $2, after_id => $3)",
+        values: [gateway, ...columns(after)],
       });
       return only(rows).next_due;
     },
@@ -262,6 +282,12 @@ export function createOutbox(pool: Pool): Outbox {
       await pool.query("select pg_notify('outbox', $1)", [payload]);
     },
   };
+}
+
+function columns(position: Position | undefined) {
+  return position === undefined
+    ? [null, null]
+    : [position.map((one) => one?.at ?? null), position.map((one) => one?.id ?? null)];
 }
 
 function milliseconds(ms: number | undefined): string | null {

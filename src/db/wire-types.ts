@@ -17,7 +17,7 @@ const arrayOf =
 const PARSERS: ReadonlyMap<number, Parser> = new Map([
   [INT8, Number],
   [INT8_ARRAY, arrayOf(Number)],
-  [TIMESTAMPTZ, utcTimestamp],
+  [TIMESTAMPTZ, remembering(utcTimestamp)],
   [TIMESTAMPTZ_ARRAY, arrayOf(utcTimestamp)],
 ]);
 
@@ -35,6 +35,19 @@ export const wireTypes: CustomTypesConfig = {
       ? (PARSERS.get(oid) ?? types.getTypeParser(oid, "text"))
       : types.getTypeParser(oid, format)) as typeof types.getTypeParser,
 };
+
+/** All messages of a claim have the same `claimed_at`: parsed once, not for each. */
+function remembering(parse: (text: string) => string): Parser {
+  let lastText = "";
+  let lastValue = "";
+  return (text) => {
+    if (text !== lastText) {
+      lastValue = parse(text);
+      lastText = text;
+    }
+    return lastValue;
+  };
+}
 
 const ISO_STYLE =
   /^(\d{4,})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d+))?([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?( BC)?$/;

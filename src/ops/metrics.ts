@@ -53,11 +53,16 @@ export function createMetrics({ version }: { version: string }): Metrics {
     labelNames: ["gateway", "reason"],
     registers,
   });
-  const inflight = new Gauge({
+  /** Changes twice with each message, so it is kept outside and read when somebody asks. */
+  const underWay = new Map<string, number>();
+  new Gauge({
     name: "outbox_inflight",
     help: "POSTs under way.",
     labelNames: ["gateway"],
     registers,
+    collect() {
+      for (const [gateway, count] of underWay) this.set({ gateway }, count);
+    },
   });
   const attemptSeconds = new Histogram({
     name: "outbox_attempt_duration_seconds",
@@ -125,15 +130,14 @@ export function createMetrics({ version }: { version: string }): Metrics {
     const attemptsBy = children(OUTCOMES, (outcome) => attempts.labels(gateway, outcome));
     const deadLettersBy = children(DEAD_LETTER_REASONS, (reason) => deadLetters.labels(gateway, reason));
     const seconds = attemptSeconds.labels(gateway);
-    const underWay = inflight.labels(gateway);
-    underWay.set(0);
+    underWay.set(gateway, 0);
     return {
       attempt(outcome, duration) {
         attemptsBy[outcome].inc();
         seconds.observe(duration);
       },
       deadLetters: (reason, count) => deadLettersBy[reason].inc(count),
-      inflight: (count) => underWay.set(count),
+      inflight: (count) => void underWay.set(gateway, count),
     };
   };
   const gateways = new Map<string, GatewayMetrics>();

@@ -7,13 +7,15 @@ export interface AwakeOptions {
 
 /** While messages come fast, looking every few milliseconds is cheaper than a NOTIFY in each producer's commit. */
 export interface Awake {
+  /** Told of every NOTIFY. Many of them are worth a lease too, also when they bring nothing that is due. */
+  told(): void;
   /** Told of every claim and how much it got. Returns the pause to the next look while awake, else undefined. */
   claimed(count: number): number | undefined;
 }
 
 const LEASE_MS = 2_000;
-/** So many fruitful claims within a window are worth a lease: quiet traffic pays no write. */
-const BUSY_CLAIMS = 20;
+/** So much traffic (fruitful claims, or NOTIFYs) within a window is worth a lease: quiet traffic pays no write. */
+const BUSY = 20;
 const WINDOW_MS = 200;
 const PAUSE_MS = 4;
 /** After the lease, for producers that read it just before it ended. */
@@ -21,7 +23,7 @@ const AFTERGLOW_MS = 100;
 
 export function createAwake({ promise, onError, now = () => performance.now() }: AwakeOptions): Awake {
   let windowStart = now();
-  let fruitful = 0;
+  let traffic = { told: 0, fruitful: 0 };
   let awakeUntil = Number.NEGATIVE_INFINITY;
   let promising = false;
 
@@ -35,20 +37,28 @@ export function createAwake({ promise, onError, now = () => performance.now() }:
       .finally(() => {
         promising = false;
       });
+    newWindow(at);
+  }
+
+  function newWindow(at: number): void {
     windowStart = at;
-    fruitful = 0;
+    traffic = { told: 0, fruitful: 0 };
+  }
+
+  function count(what: "told" | "fruitful", at: number): void {
+    if (at - windowStart > WINDOW_MS) newWindow(at);
+    traffic[what]++;
+    const nearItsEnd = awakeUntil - at < LEASE_MS / 2;
+    if (traffic[what] >= BUSY && nearItsEnd && !promising) renew(at);
   }
 
   return {
-    claimed(count) {
+    told() {
+      count("told", now());
+    },
+    claimed(got) {
       const at = now();
-      if (at - windowStart > WINDOW_MS) {
-        windowStart = at;
-        fruitful = 0;
-      }
-      if (count > 0) fruitful++;
-      const nearItsEnd = awakeUntil - at < LEASE_MS / 2;
-      if (fruitful >= BUSY_CLAIMS && nearItsEnd && !promising) renew(at);
+      if (got > 0) count("fruitful", at);
       return at < awakeUntil ? PAUSE_MS : undefined;
     },
   };

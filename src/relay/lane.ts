@@ -4,8 +4,9 @@ import { createAppetite } from "./appetite.ts";
 
 export interface LaneOptions {
   /** Claims up to so many messages of the lane's gateway; none while this relayer has no number. */
-  readonly claim: (size: number) => Promise<Claim[]>;
-  readonly nextDue: () => Promise<number | null>;
+  readonly claim: (size: number) => Promise<readonly Claim[]>;
+  /** Milliseconds until it is worth looking again; Infinity: only when told to. */
+  readonly nextDue: () => Promise<number>;
   /** The claim may have been rescued by now: to be given back, not sent. */
   readonly isLost: (claim: Claim) => boolean;
   readonly send: (claim: Claim, done: (outcome: Outcome) => void) => void;
@@ -46,7 +47,7 @@ export function createLane(options: LaneOptions): Lane {
   const { concurrency, pollIntervalMs } = options;
   const appetite = createAppetite(options.batchSize);
   /** What is claimed and not yet sent: `buffer` from `head` on. */
-  let buffer: Claim[] = [];
+  let buffer: readonly Claim[] = [];
   let head = 0;
   let inFlight = 0;
   let filling: Promise<unknown> = Promise.resolve();
@@ -90,10 +91,12 @@ export function createLane(options: LaneOptions): Lane {
     clearTimeout(timer);
     try {
       const claimed = await fill(size);
+      fruitless = claimed > 0 ? 0 : fruitless + 1;
       const awakePauseMs = options.onClaimed(claimed);
       if (claimed === size) woken = true;
-      else if (awakePauseMs !== undefined) sleep(awakePauseMs);
-      else await sleepUntilDue(claimed);
+      // A gateway that is quiet while others are busy is looked at less often.
+      else if (awakePauseMs !== undefined) sleep(awakePauseMs * 2 ** Math.min(fruitless, 2));
+      else await sleepUntilDue();
     } catch {
       // Reported where it arose. Postgres is away or refuses: asking more often would not help it.
       sleep(pollIntervalMs);
@@ -120,10 +123,9 @@ export function createLane(options: LaneOptions): Lane {
   }
 
   /** Everything due is claimed; now wait for what is due next. A wake comes first if there is one. */
-  async function sleepUntilDue(claimed: number): Promise<void> {
+  async function sleepUntilDue(): Promise<void> {
     pump();
-    fruitless = claimed > 0 ? 0 : fruitless + 1;
-    const dueMs = (await options.nextDue()) ?? Number.POSITIVE_INFINITY;
+    const dueMs = await options.nextDue();
     // Due, and yet not claimed: somebody else holds the row, and asking at once would only ask again.
     const patienceMs = fruitless === 0 ? 0 : SHORTEST_RETRY_MS * 2 ** Math.min(fruitless, 10);
     sleep(Math.max(dueMs, patienceMs));

@@ -125,6 +125,7 @@ export function createRelay(options: RelayOptions): Relay {
     start: turn,
     refresh,
     wake() {
+      awake.told();
       for (const route of routes.values()) route.wake();
     },
     async tick(tick) {

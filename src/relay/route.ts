@@ -2,6 +2,7 @@ import type { Claim, Gateway, Outbox } from "../db/outbox.ts";
 import type { Outcome } from "../gateway/outcome.ts";
 import type { Webhook } from "../gateway/webhook.ts";
 import type { Awake } from "./awake.ts";
+import { createBookmark } from "./bookmark.ts";
 import type { RelayEvents } from "./events.ts";
 import { createLane } from "./lane.ts";
 import { createSettler } from "./settler.ts";
@@ -47,6 +48,7 @@ export function createRoute(options: RouteOptions): Route {
    * result of the earlier claim still waits to be recorded.
    */
   const known = new Set<Claim>();
+  const bookmark = createBookmark();
   let doubtUntil = Number.NEGATIVE_INFINITY;
   let stopping = false;
   /** Answers that fault the gateway, until Postgres knows of the hold they lead to. */
@@ -57,7 +59,7 @@ export function createRoute(options: RouteOptions): Route {
     events.error(what, error);
   }
 
-  async function claim(size: number): Promise<Claim[]> {
+  async function claim(size: number): Promise<readonly Claim[]> {
     const relayer = options.relayer();
     if (relayer === undefined || faults > 0 || options.aliveUntilMs() <= performance.now()) return [];
     if (performance.now() < doubtUntil) {
@@ -71,9 +73,12 @@ export function createRoute(options: RouteOptions): Route {
     }
     const start = performance.now();
     try {
-      const claims = await outbox.claim(relayer, name, size);
+      const claimed = await outbox.claim(relayer, name, size, bookmark.begin());
+      const { claims } = claimed;
+      const tookMs = performance.now() - start;
       for (const one of claims) known.add(one);
-      events.claimed(name, claims.length, performance.now() - start);
+      bookmark.turn(claimed, tookMs);
+      events.claimed(name, claims.length, tookMs);
       if (faults === 0) return claims;
       await release(claims);
       return [];
@@ -84,6 +89,7 @@ export function createRoute(options: RouteOptions): Route {
   }
 
   async function release(claims: readonly Claim[]): Promise<void> {
+    bookmark.reset();
     for (const [relayer, group] of Map.groupBy(claims, (unsent) => unsent.relayer)) {
       const ids = group.map(({ id }) => id).sort((a, b) => a - b);
       await outbox.release(relayer, ids).catch((error: unknown) => doubt("release", error));
@@ -109,7 +115,10 @@ export function createRoute(options: RouteOptions): Route {
   const lane = createLane({
     claim,
     release,
-    nextDue: () => outbox.nextDue(name),
+    async nextDue() {
+      const dueMs = (await outbox.nextDue(name, bookmark.last())) ?? Number.POSITIVE_INFINITY;
+      return Math.min(dueMs, bookmark.sweepInMs());
+    },
     isLost: ({ relayer }) => relayer !== options.relayer() || options.aliveUntilMs() <= performance.now(),
     send(message, done) {
       // What waits for a connection for longer may be another relayer's by then.

@@ -22,17 +22,19 @@ export interface Settler {
 
 const LARGEST_GROUP = 1_000;
 const RETRY_MS = 1_000;
+/** The shortest time from one settle's start to the next's: each costs a commit, however few outcomes it records. */
+const BEAT_MS = 10;
 
 /**
- * Records outcomes, one settle at a time: while one runs, outcomes collect for the next, so that groups are as large as
- * Postgres is slow. An outcome is kept until it is recorded, however long Postgres is away: forgetting it would mean
- * sending the message again.
+ * Records outcomes, one settle at a time and at most 100 a second: meanwhile outcomes collect for the next. An
+ * outcome is kept until it is recorded, however long Postgres is away: forgetting it would mean sending the message again.
  */
 export function createSettler(options: SettlerOptions): Settler {
   const { retryMs = RETRY_MS } = options;
   let waiting: Result[] = [];
   let running = false;
   let unsettled = 0;
+  let startedAt = Number.NEGATIVE_INFINITY;
   let whenIdle = Promise.withResolvers<void>();
 
   async function settleGroup(group: readonly Result[]): Promise<void> {
@@ -64,6 +66,9 @@ export function createSettler(options: SettlerOptions): Settler {
     // What completes in the same turn of the event loop goes into the first group.
     await new Promise(setImmediate);
     while (waiting.length > 0) {
+      const earlyMs = startedAt + BEAT_MS - performance.now();
+      if (earlyMs > 0 && waiting.length < LARGEST_GROUP) await pause(earlyMs);
+      startedAt = performance.now();
       const results = waiting.splice(0, LARGEST_GROUP).sort((a, b) => a.claim.id - b.claim.id);
       for (const group of Map.groupBy(results, ({ claim }) => claim.relayer).values())
         await settleGroup(group);

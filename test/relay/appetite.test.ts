@@ -21,12 +21,14 @@ test("at first it claims what can be sent at once", () => {
   expect(appetite.size(1_000)).toBe(500);
 });
 
-test("behind a fast gateway it claims whole batches ahead, and again when half is left", () => {
+test("behind a fast gateway it claims whole batches, and again when one is left", () => {
   const { appetite, flow } = appetiteAt(500);
   flow(1_000, 50);
   expect(appetite.size(0)).toBe(500);
-  expect(appetite.wants(251)).toBe(false);
-  expect(appetite.wants(250)).toBe(true);
+  expect(appetite.wants(501)).toBe(false);
+  expect(appetite.wants(500)).toBe(true);
+  expect(appetite.size(-500)).toBe(500);
+  expect(appetite.size(-900)).toBe(100);
 });
 
 test("behind a slow gateway it claims hardly anything that cannot be sent at once", () => {

@@ -60,6 +60,25 @@ test("claims that find nothing are no traffic", () => {
   expect(leases).toEqual([]);
 });
 
+test("many NOTIFYs take a lease, also when they bring nothing that is due", async () => {
+  const { awake, clock, leases } = awakeAt();
+  for (let i = 0; i < 19; i++) awake.told();
+  clock.ms += 201;
+  for (let i = 0; i < 19; i++) awake.told();
+  expect(leases).toEqual([]);
+  awake.told();
+  expect(leases).toEqual([2_000]);
+});
+
+test("a NOTIFY and the claim that it leads to are counted once", () => {
+  const { awake, leases } = awakeAt();
+  for (let i = 0; i < 19; i++) {
+    awake.told();
+    awake.claimed(1);
+  }
+  expect(leases).toEqual([]);
+});
+
 test("a promise that could not be written is no promise", async () => {
   const { claim, database, errors } = awakeAt();
   database.away = new Error("away");

@@ -36,7 +36,7 @@ test("a message that is claimed again here while its earlier result is still to 
   const settled = Promise.withResolvers<void>();
   const asked = Promise.withResolvers<void>();
   const outbox = {
-    claim: async () => due.splice(0),
+    claim: async () => ({ claims: due.splice(0), lasts: [] }),
     nextDue: async () => null,
     async disown(_relayer: number, _gateway: string, known: readonly number[]) {
       disowned.push(known);
@@ -65,7 +65,7 @@ test("a message that is claimed again here while its earlier result is still to 
       abort: () => {},
       close: async () => {},
     },
-    awake: { claimed: () => undefined },
+    awake: { told: () => {}, claimed: () => undefined },
     relayer: () => relayer,
     aliveUntilMs: () => Number.POSITIVE_INFINITY,
     continuous: true,
@@ -88,7 +88,7 @@ test("a message that is claimed again here while its earlier result is still to 
   await settled.promise;
   // The answer to a claim is lost, so what Postgres has claimed for us is compared with what we know.
   outbox.claim = async () => {
-    outbox.claim = async () => [];
+    outbox.claim = async () => ({ claims: [], lasts: [] });
     throw AWAY;
   };
   await asked.promise;

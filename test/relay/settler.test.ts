@@ -70,6 +70,29 @@ test("what completes together is settled together, sorted by id, one group at a 
   ]);
 });
 
+test("what completes one by one is settled at most every 10 ms; the first at once", async () => {
+  const at: number[] = [];
+  const { settler, groups } = settlerWith(async () => void at.push(performance.now()));
+  const start = performance.now();
+  for (let id = 1; id <= 40; id++) {
+    settler.add(result(id));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await settler.drained(never);
+  expect(groups[0]).toEqual({ relayer: 1, ids: [1] });
+  expect(groups.flatMap(({ ids }) => ids)).toHaveLength(40);
+  // A timer may be a millisecond early, and its clock another one.
+  for (let n = 1; n < at.length; n++) expect((at[n] as number) - (at[n - 1] as number)).toBeGreaterThan(7);
+  expect(groups.length).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - start) / 8));
+});
+
+test("a full group does not wait for its time", async () => {
+  const { settler, groups } = settlerWith(async () => {});
+  for (let id = 1; id <= 3_000; id++) settler.add(result(id));
+  await settler.drained(never);
+  expect(groups.map(({ ids }) => ids.length)).toEqual([1_000, 1_000, 1_000]);
+});
+
 test("claims of two relayer numbers are settled each under its own", async () => {
   const { settler, groups } = settlerWith(async () => {});
   for (const [id, relayer] of [

@@ -57,6 +57,19 @@ test("woken by NOTIFY", async () => {
   await settled(database.pool, id, "sent");
 });
 
+test("what comes late, with an available_at long past, is found soon after newer messages were sent", async () => {
+  await start({ env: NO_POLL });
+  await settledDown();
+  for (let round = 0; round < 20; round++) {
+    const [newer = 0] = await insert(database.pool);
+    await settled(database.pool, newer, "sent");
+    const { rows } = await database.pool.query(
+      "insert into outbox.messages (recipient, content, available_at) values ('+905551234567', 'late', now() - interval '1 hour') returning id",
+    );
+    await settled(database.pool, rows[0].id, "sent");
+  }
+});
+
 test("woken by the timer of the next available_at", async () => {
   await start({ env: NO_POLL });
   await settledDown();

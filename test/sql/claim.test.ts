@@ -20,6 +20,8 @@ describe("what is claimed", () => {
         traceparent: "00-ab",
         claimed_at: expect.any(String),
         revision: 0,
+        priority: 1,
+        available_at: noon().replace("Z", "000Z"),
       },
     ]);
     expect(await message(id)).toMatchObject({
