@@ -1,5 +1,5 @@
 --! Previous: sha1:b3290eb0ceeb83ad24d9a9994397dab1ee43f0d6
---! Hash: sha1:f3a8e0f2f482271a54fe21ba874f0dd44ed0fd64
+--! Hash: sha1:c577761a491fda35e32b014f264476718463ce69
 --! Message: Speed
 
 drop function outbox.claim(int, text, int, timestamptz);
@@ -157,7 +157,9 @@ begin
       attempts   = messages.attempts + 1
     -- An array, for a join could have the table on the outside.
     where messages.id = any (array(select chosen.id from chosen))
-    returning messages.*
+    returning
+      messages.id, messages.priority, messages.available_at, messages.attempts, messages.recipient, messages.content,
+      messages.expires_at, messages.traceparent, messages.claimed_at, messages.revision
   )
   select
     claimed.id,
