@@ -1,6 +1,8 @@
 export interface AwakeOptions {
   /** Promises in the database, for so many milliseconds, that this process looks by itself. */
   readonly promise: (leaseMs: number) => Promise<void>;
+  /** The promise holds from now on: who sleeps until told must look. */
+  readonly onAwake: () => void;
   readonly onError: (error: unknown) => void;
   readonly now?: () => number;
 }
@@ -21,7 +23,12 @@ const PAUSE_MS = 4;
 /** After the lease, for producers that read it just before it ended. */
 const AFTERGLOW_MS = 100;
 
-export function createAwake({ promise, onError, now = () => performance.now() }: AwakeOptions): Awake {
+export function createAwake({
+  promise,
+  onAwake,
+  onError,
+  now = () => performance.now(),
+}: AwakeOptions): Awake {
   let windowStart = now();
   let traffic = { told: 0, fruitful: 0 };
   let awakeUntil = Number.NEGATIVE_INFINITY;
@@ -33,6 +40,7 @@ export function createAwake({ promise, onError, now = () => performance.now() }:
       .then(() => {
         // Counted from after the promise was made, so that we are awake for longer than the database says.
         awakeUntil = now() + LEASE_MS + AFTERGLOW_MS;
+        onAwake();
       }, onError)
       .finally(() => {
         promising = false;

@@ -52,6 +52,7 @@ export function createRelay(options: RelayOptions): Relay {
   const retiring = new Set<Promise<void>>();
   const awake = createAwake({
     promise: (leaseMs) => outbox.stayAwake(leaseMs),
+    onAwake: wakeRoutes,
     onError: (error) => events.error("stay_awake", error),
   });
   let state: State | undefined;
@@ -61,6 +62,10 @@ export function createRelay(options: RelayOptions): Relay {
   let lastTurn = performance.now();
   let reachable = false;
   let stopped = false;
+
+  function wakeRoutes(): void {
+    for (const route of routes.values()) route.wake();
+  }
 
   async function read(): Promise<void> {
     lastTurn = performance.now();
@@ -126,7 +131,7 @@ export function createRelay(options: RelayOptions): Relay {
     refresh,
     wake() {
       awake.told();
-      for (const route of routes.values()) route.wake();
+      wakeRoutes();
     },
     async tick(tick) {
       await refresh();

@@ -4,6 +4,7 @@ import { createAwake } from "../../src/relay/awake.ts";
 function awakeAt() {
   const clock = { ms: 0 };
   const leases: number[] = [];
+  const woken: number[] = [];
   const errors: unknown[] = [];
   const database: { away: Error | undefined } = { away: undefined };
   const awake = createAwake({
@@ -11,6 +12,7 @@ function awakeAt() {
       if (database.away) throw database.away;
       leases.push(leaseMs);
     },
+    onAwake: () => woken.push(clock.ms),
     onError: (error) => errors.push(error),
     now: () => clock.ms,
   });
@@ -25,7 +27,7 @@ function awakeAt() {
     }
     return told;
   };
-  return { awake, clock, leases, errors, database, claim };
+  return { awake, clock, leases, woken, errors, database, claim };
 }
 
 test("quiet traffic never writes a lease", async () => {
@@ -42,6 +44,16 @@ test("fast traffic takes a lease, and a new one only when the first is nearly ov
   expect(leases).toHaveLength(1);
   await claim(200, 2);
   expect(leases).toHaveLength(2);
+});
+
+test("whoever sleeps until it is told is woken when the promise holds, for now nobody tells", async () => {
+  const { claim, clock, woken, database } = awakeAt();
+  await claim(20, 2);
+  expect(woken).toEqual([clock.ms]);
+  clock.ms += 3_000;
+  database.away = new Error("away");
+  await claim(25, 2);
+  expect(woken).toHaveLength(1);
 });
 
 test("it looks by itself for longer than it promised, then goes back to being told", async () => {
