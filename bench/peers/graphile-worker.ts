@@ -60,7 +60,7 @@ export function runTask(
 ): Promise<Runner> {
   return run({
     pgPool: pool,
-    taskList: { sms: (message) => sms(message as Message) },
+    taskList: { sms: (payload, { job }) => sms({ id: Number(job.id), ...(payload as Omit<Message, "id">) }) },
     parsedCronItems: [],
     noHandleSignals: true,
     logger: new Logger(() => () => {}),

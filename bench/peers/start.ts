@@ -1,4 +1,4 @@
-import { fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
@@ -9,26 +9,43 @@ export interface PeerProcess {
   stop(): Promise<void>;
 }
 
-const MAIN = fileURLToPath(new URL("main.ts", import.meta.url));
-
 export async function startPeer(name: string, databaseUrl: string, gatewayUrl: string): Promise<PeerProcess> {
-  const child = fork(MAIN, [name, databaseUrl, gatewayUrl], { stdio: "inherit" });
-
-  const gone = once(child, "exit").then(([code, signal]) => {
-    throw new Error(`${name} ended with ${code ?? signal}`);
-  });
-
-  async function answer(): Promise<unknown> {
-    const [told] = await Promise.race([once(child, "message"), gone]);
-    return told;
-  }
-
-  await answer();
+  const { child, told, stop } = await start("main.ts", [name, databaseUrl, gatewayUrl]);
   return {
     async relay(count) {
       child.send(count);
-      return (await answer()) as number;
+      return (await told()) as number;
     },
+    stop,
+  };
+}
+
+/** Graphile Worker, waiting for jobs named `sms`. */
+export async function startListening(
+  databaseUrl: string,
+  gatewayUrl: string,
+): Promise<Pick<PeerProcess, "stop">> {
+  return await start("listening.ts", [databaseUrl, gatewayUrl]);
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  /** What the process says next. */
+  readonly told: () => Promise<unknown>;
+  readonly stop: () => Promise<void>;
+}
+
+/** Resolves when the process says that it is ready. */
+async function start(file: string, args: readonly string[]): Promise<Started> {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), args, { stdio: "inherit" });
+  const gone = once(child, "exit").then(([code, signal]) => {
+    throw new Error(`${file} ${args[0]} ended with ${code ?? signal}`);
+  });
+  const told = async () => (await Promise.race([once(child, "message"), gone]))[0];
+  await told();
+  return {
+    child,
+    told,
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.disconnect();
