@@ -4,6 +4,7 @@
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { now } from "./clock.ts";
 import type { Arrival, FromGateway, ToGateway } from "./gateway.ts";
 
 const delayMs = Number(process.argv[2]);
@@ -31,11 +32,6 @@ const server = createServer({ keepAliveTimeout: 600_000 }, (request, response) =
 
 function numberOf(key: unknown): number {
   return Number(String(key).split("_")[2]);
-}
-
-/** Milliseconds on the clock that all processes of a machine share. */
-function now(): number {
-  return Number(process.hrtime.bigint()) / 1e6;
 }
 
 function tell(message: FromGateway): void {
