@@ -7,12 +7,22 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { memory } from "./benches/memory.ts";
+import { slowGateway } from "./benches/slow-gateway.ts";
+import { snapshot } from "./benches/snapshot.ts";
 import { throughput } from "./benches/throughput.ts";
+import { wal } from "./benches/wal.ts";
 import type { Bench, Row } from "./support/bench.ts";
 import { conditions } from "./support/conditions.ts";
 import { onStage } from "./support/stage.ts";
 
-const BENCHES: Readonly<Record<string, Bench>> = { throughput };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  throughput,
+  "slow-gateway": slowGateway,
+  memory,
+  wal,
+  snapshot,
+};
 const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
 
 function usage(fault: string): never {
