@@ -8,13 +8,25 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { latency } from "./benches/latency.ts";
+import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
+import { slowGateway } from "./benches/slow-gateway.ts";
+import { snapshot } from "./benches/snapshot.ts";
 import { throughput } from "./benches/throughput.ts";
+import { wal } from "./benches/wal.ts";
 import type { Bench, Row } from "./support/bench.ts";
 import { conditions } from "./support/conditions.ts";
 import { onStage } from "./support/stage.ts";
 
-const BENCHES: Readonly<Record<string, Bench>> = { throughput, peers, latency };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  throughput,
+  peers,
+  latency,
+  "slow-gateway": slowGateway,
+  snapshot,
+  memory,
+  wal,
+};
 const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
 
 function usage(fault: string): never {

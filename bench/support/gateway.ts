@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { answers } from "./answers.ts";
+import { cpuSecondsOf } from "./cpu.ts";
 import { freePort } from "./free-port.ts";
 
 /** A message's number, and when its POST arrived: in milliseconds, on the clock of `process.hrtime()`. */
@@ -35,6 +36,8 @@ export interface ScriptedGateway extends Gateway {
   received(): Promise<number>;
   /** Answers nothing for so long, and then everything. */
   stall(forMs: number): void;
+  /** CPU time it has used, in seconds (Linux only). */
+  cpuSeconds(): number;
 }
 
 const NGINX = ["nginx", "/usr/sbin/nginx"].find((path) => spawnSync(path, ["-v"]).status === 0);
@@ -64,8 +67,9 @@ export async function startScriptedGateway({ delayMs = 0 } = {}): Promise<Script
     arrivals: async () => (await ask("arrivals")).arrivals ?? [],
     received: async () => (await ask("received")).received ?? 0,
     stall: (forMs) => void tell({ ask: "stall", forMs }),
+    cpuSeconds: () => cpuSecondsOf(child.pid as number),
     async stop() {
-      child.disconnect();
+      if (child.connected) child.disconnect();
       await gone(child);
     },
   };

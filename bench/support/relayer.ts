@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { answers } from "./answers.ts";
+import { cpuSecondsOf } from "./cpu.ts";
 import { freePort } from "./free-port.ts";
 
 /** The whole program in a process of its own, as `npm start` runs it. */
@@ -13,6 +14,8 @@ export interface Relayer {
   rssMb(): number;
   /** The most memory it ever had, in MB (VmHWM; Linux only). */
   peakRssMb(): number;
+  /** CPU time it has used, in seconds (Linux only). */
+  cpuSeconds(): number;
   stop(): Promise<void>;
 }
 
@@ -51,6 +54,7 @@ export async function startRelayer(options: RelayerOptions): Promise<Relayer> {
     api: `http://127.0.0.1:${port}/api/v1`,
     rssMb: () => memoryMb("VmRSS"),
     peakRssMb: () => memoryMb("VmHWM"),
+    cpuSeconds: () => cpuSecondsOf(child.pid as number),
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill();

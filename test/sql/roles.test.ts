@@ -72,6 +72,7 @@ describe("who may call what", () => {
     pause: ["outbox_operator", "outbox_relayer"],
     queue_ahead: [],
     queue_replays: ["outbox_relayer"],
+    rebuild_indexes: [],
     register_relayer: ["outbox_relayer"],
     relayer_is_alive: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     release: ["outbox_relayer"],
