@@ -7,9 +7,11 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { backlog } from "./benches/backlog.ts";
 import { latency } from "./benches/latency.ts";
 import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
+import { relayers } from "./benches/relayers.ts";
 import { slowGateway } from "./benches/slow-gateway.ts";
 import { snapshot } from "./benches/snapshot.ts";
 import { throughput } from "./benches/throughput.ts";
@@ -24,6 +26,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   latency,
   "slow-gateway": slowGateway,
   snapshot,
+  backlog,
+  relayers,
   memory,
   wal,
 };

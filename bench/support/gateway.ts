@@ -23,6 +23,8 @@ export interface Gateway {
   readonly url: string;
   /** What it is written in, for the table's conditions. */
   readonly kind: "nginx" | "node";
+  /** How many messages arrived since its start. */
+  received(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -32,8 +34,6 @@ export interface ScriptedGateway extends Gateway {
   watch(): void;
   /** What arrived since `watch()`. */
   arrivals(): Promise<readonly Arrival[]>;
-  /** How many messages arrived since its start. */
-  received(): Promise<number>;
   /** Answers nothing for so long, and then everything. */
   stall(forMs: number): void;
   /** CPU time it has used, in seconds (Linux only). */
@@ -103,15 +103,28 @@ async function startNginx(program: string, folder: string): Promise<Gateway> {
           default_type application/json;
           return 202 '{"message":"Accepted","messageId":"$request_id"}';
         }
+        location = /status {
+          stub_status;
+        }
       }
     }`,
   );
   const child = spawn(program, ["-p", home, "-e", "stderr", "-c", conf], { stdio: "inherit" });
   const url = `http://127.0.0.1:${port}/`;
   await answers(url, child);
+  /** All that was ever asked, this question included. */
+  async function requests(): Promise<number> {
+    const text = await (await fetch(`${url}status`)).text();
+    return Number(/(\d+) (\d+) (\d+)/.exec(text)?.[3]);
+  }
+  let asked = await requests();
   return {
     url,
     kind: "nginx",
+    async received() {
+      asked++;
+      return (await requests()) - asked;
+    },
     async stop() {
       child.kill();
       await gone(child);
