@@ -12,7 +12,8 @@ export async function insertMessages(pool: Pool, count: number): Promise<void> {
 
 /** Resolves when the outbox is empty. */
 export async function relayed(pool: Pool): Promise<void> {
-  while ((await pool.query("select from outbox.messages order by id desc limit 1")).rowCount !== 0) await pause(20);
+  while ((await pool.query("select from outbox.messages order by id desc limit 1")).rowCount !== 0)
+    await pause(20);
 }
 
 /** Relays what waits, from the resume to the last settle. Returns messages a second. */
