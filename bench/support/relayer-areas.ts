@@ -1,7 +1,9 @@
 import type { Frame } from "./cpu-profile.ts";
 
-/** What no area's code has called: the event loop, reading from sockets, timers. */
+/** What no area's code has called: the event loop, timers, reading from sockets. */
 export const NODE = "Node itself";
+/** Almost all of it hands bytes to sockets. */
+export const KERNEL = "system calls";
 
 const SOURCE = new URL("../../src/", import.meta.url).href;
 /** Node's own calls that hand bytes to the kernel. */
@@ -18,8 +20,9 @@ const AREAS: readonly (readonly [area: string, url: RegExp])[] = [
 /** The part of the relayer that a frame of its CPU profile belongs to; undefined: whichever called it. */
 export function relayerArea({ functionName, url }: Frame): string | undefined {
   if (functionName === "(garbage collector)") return "garbage collection";
-  if (url === "") return WRITES.test(functionName) ? "writing to sockets" : undefined;
+  if (url === "") return WRITES.test(functionName) ? KERNEL : undefined;
   if (!url.startsWith(SOURCE)) return AREAS.find(([, pattern]) => pattern.test(url))?.[0];
-  const folder = url.slice(SOURCE.length).split("/")[0];
+  const [folder, file] = url.slice(SOURCE.length).split("/");
+  if (file === undefined) return "src";
   return folder === "ops" ? "metrics" : `src/${folder}`;
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type CpuProfile, timeByArea } from "../../bench/support/cpu-profile.ts";
-import { NODE, relayerArea } from "../../bench/support/relayer-areas.ts";
+import { KERNEL, NODE, relayerArea } from "../../bench/support/relayer-areas.ts";
 
 const SOURCE = new URL("../../src/", import.meta.url).href;
 
@@ -35,7 +35,7 @@ test("what is not ours counts for its nearest caller that is", () => {
     [NODE]: 20,
     "src/gateway": 10,
     undici: 30,
-    "writing to sockets": 10,
+    [KERNEL]: 10,
   });
 });
 
@@ -53,6 +53,7 @@ test.each([
   ["observe", `${SOURCE}ops/metrics.ts`, "metrics"],
   ["claim", `${SOURCE}db/outbox.ts`, "src/db"],
   ["makeWrapper", "file:///x/node_modules/graphile-worker/dist/index.js", "other packages"],
+  ["startProgram", `${SOURCE}program.ts`, "src"],
   ["emit", "node:events", undefined],
 ])("%s of %s: %s", (functionName, url, area) => {
   expect(relayerArea({ functionName, url })).toBe(area);
