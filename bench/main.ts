@@ -11,6 +11,7 @@ import { backlog } from "./benches/backlog.ts";
 import { latency } from "./benches/latency.ts";
 import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
+import { profile } from "./benches/profile.ts";
 import { relayers } from "./benches/relayers.ts";
 import { slowGateway } from "./benches/slow-gateway.ts";
 import { snapshot } from "./benches/snapshot.ts";
@@ -22,6 +23,7 @@ import { onStage } from "./support/stage.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   throughput,
+  profile,
   peers,
   latency,
   "slow-gateway": slowGateway,

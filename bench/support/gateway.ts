@@ -21,6 +21,7 @@ export type FromGateway = Partial<{
 /** A gateway in a process of its own, which accepts everything. */
 export interface Gateway {
   readonly url: string;
+  readonly pid: number;
   /** What it is written in, for the table's conditions. */
   readonly kind: "nginx" | "node";
   /** How many messages arrived since its start. */
@@ -62,6 +63,7 @@ export async function startScriptedGateway({ delayMs = 0 } = {}): Promise<Script
 
   return {
     url: `http://127.0.0.1:${port}/`,
+    pid: child.pid as number,
     kind: "node",
     watch: () => void tell({ ask: "watch" }),
     arrivals: async () => (await ask("arrivals")).arrivals ?? [],
@@ -120,6 +122,7 @@ async function startNginx(program: string, folder: string): Promise<Gateway> {
   let asked = await requests();
   return {
     url,
+    pid: child.pid as number,
     kind: "nginx",
     async received() {
       asked++;

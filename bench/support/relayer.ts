@@ -10,6 +10,7 @@ import { freePort } from "./free-port.ts";
 export interface Relayer {
   /** The REST API: http://127.0.0.1:port/api/v1 */
   readonly api: string;
+  readonly pid: number;
   /** Its memory now, in MB (VmRSS; Linux only). */
   rssMb(): number;
   /** The most memory it ever had, in MB (VmHWM; Linux only). */
@@ -52,6 +53,7 @@ export async function startRelayer(options: RelayerOptions): Promise<Relayer> {
 
   return {
     api: `http://127.0.0.1:${port}/api/v1`,
+    pid: child.pid as number,
     rssMb: () => memoryMb("VmRSS"),
     peakRssMb: () => memoryMb("VmHWM"),
     cpuSeconds: () => cpuSecondsOf(child.pid as number),
