@@ -1,7 +1,7 @@
 /*
  * npm run bench -- [NAME…] [--scale F]
  *
- * Prints figures, not verdicts: a table and a line of JSON for each bench, and the same to bench/results/. Everything runs on
+ * Prints figures, not verdicts: a table and a line of JSON for each bench, which goes to bench/results/ as well. Everything runs on
  * this machine: a PostgreSQL with durable settings, a gateway, and the relayer, each in processes of its own.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -45,7 +45,7 @@ function usage(fault: string): never {
       "",
       ...list,
       "",
-      "Without a name: all. --scale: from 0.0001 to 1, the share of the full work.",
+      "Without a name: all. --scale: from 0.0001 to 1, the share of the full work; below 1, bench/results is left as it is.",
     ].join("\n"),
   );
   process.exit(2);
@@ -95,6 +95,8 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHES)) 
   }));
   table(result.rows);
   console.log(JSON.stringify(result));
+  // Figures of less than the full work say little; those that are kept are compared for long.
+  if (scale < 1) continue;
   mkdirSync(RESULTS, { recursive: true });
   writeFileSync(`${RESULTS}${name}.json`, `${JSON.stringify(result, null, 2)}\n`);
 }
