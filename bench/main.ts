@@ -7,12 +7,13 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { producers } from "./benches/producers.ts";
 import { throughput } from "./benches/throughput.ts";
 import type { Bench, Row } from "./support/bench.ts";
 import { conditions } from "./support/conditions.ts";
 import { onStage } from "./support/stage.ts";
 
-const BENCHES: Readonly<Record<string, Bench>> = { throughput };
+const BENCHES: Readonly<Record<string, Bench>> = { throughput, producers };
 const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
 
 function usage(fault: string): never {
