@@ -11,6 +11,7 @@ import { backlog } from "./benches/backlog.ts";
 import { latency } from "./benches/latency.ts";
 import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
+import { producers } from "./benches/producers.ts";
 import { profile } from "./benches/profile.ts";
 import { relayers } from "./benches/relayers.ts";
 import { slowGateway } from "./benches/slow-gateway.ts";
@@ -27,6 +28,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   peers,
   latency,
   "slow-gateway": slowGateway,
+  producers,
   snapshot,
   backlog,
   relayers,

@@ -7,6 +7,7 @@ import { startLocalPostgres } from "../../src/demo/local-postgres.ts";
 import { freePort } from "./free-port.ts";
 import { type Gateway, type ScriptedGateway, startGateway, startScriptedGateway } from "./gateway.ts";
 import { type Relayer, type RelayerOptions, startRelayer } from "./relayer.ts";
+import { type Sessions, startSessions } from "./sessions.ts";
 
 /** What a bench runs on: a migrated database of its own on a durable PostgreSQL of its own, and what it starts beside it. */
 export interface Stage {
@@ -21,6 +22,8 @@ export interface Stage {
   gateway(): Promise<Gateway>;
   scriptedGateway(options?: { readonly delayMs?: number }): Promise<ScriptedGateway>;
   relayer(options: Omit<RelayerOptions, "databaseUrl">): Promise<Relayer>;
+  /** So many sessions in a process of their own. */
+  sessions(count: number): Promise<Sessions>;
   /** An empty database beside the migrated one, for what is compared with it. */
   otherDatabase(name: string): Promise<string>;
   /** To be done at the end, last things first. */
@@ -73,6 +76,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
       gateway: () => kept(startGateway(folder)),
       scriptedGateway: (given) => kept(startScriptedGateway(given)),
       relayer: (given) => kept(startRelayer({ databaseUrl, ...given })),
+      sessions: (count) => kept(startSessions(databaseUrl, count)),
       async otherDatabase(name) {
         await pool.query(`create database ${name}`);
         return postgres.url(name);

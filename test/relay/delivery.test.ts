@@ -28,7 +28,8 @@ afterEach(async () => {
     delete from outbox.gateways where name <> 'default';
     update outbox.gateways set url = null, paused = false, held_until = null, hold_reason = null, hold_detail = null,
       concurrency = 64, timeout = '10 seconds', max_attempts = 5, on_unknown = 'retry';
-    update outbox.scheduler set running = true, awake_until = '-infinity', last_tick = '-infinity'`);
+    update outbox.scheduler set running = true, last_tick = '-infinity';
+    select setval('outbox.awake_until', 0)`);
 });
 
 test("an INSERT reaches the gateway and ends in sent, with the gateway's id", async () => {

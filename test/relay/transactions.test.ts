@@ -26,7 +26,7 @@ afterEach(async () => {
   await relayer.stop();
   await gateway.close();
   await database.pool.query(
-    "truncate outbox.messages, outbox.sent; update outbox.scheduler set awake_until = '-infinity'; update outbox.gateways set concurrency = default",
+    "truncate outbox.messages, outbox.sent; select setval('outbox.awake_until', 0); update outbox.gateways set concurrency = default",
   );
 });
 
@@ -105,16 +105,16 @@ test("what a transaction of two hours inserted goes out at its commit, found by 
 });
 
 test.each([
-  ["that woke the relayers, without any poll", NO_POLL, "-infinity"],
-  ["that told nobody, for a relayer was awake when it was inserted, hours ago", {}, "infinity"],
-])("it goes out within a second of a commit %s", async (_, env, awakeUntil) => {
+  ["that woke the relayers, without any poll", NO_POLL, "0 s"],
+  ["that told nobody, for a relayer was awake when it was inserted, hours ago", {}, "1 hour"],
+])("it goes out within a second of a commit %s", async (_, env, lease) => {
   await start(env);
   const took: number[] = [];
   for (let round = 2; round <= 6; round++) {
-    await database.pool.query("update outbox.scheduler set awake_until = $1", [awakeUntil]);
+    await database.pool.query("select outbox.stay_awake($1)", [lease]);
     const long = await transaction();
     await long.insert("two hours old", "2 hours");
-    await database.pool.query("update outbox.scheduler set awake_until = '-infinity'");
+    await database.pool.query("select setval('outbox.awake_until', 0)");
     expect(gateway.requests).toHaveLength(round - 1);
     const start = performance.now();
     await long.end("commit");

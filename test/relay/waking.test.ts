@@ -26,7 +26,7 @@ async function settledDown(): Promise<void> {
 
 /** As while a relayer is awake: an INSERT does not NOTIFY. */
 async function mute(): Promise<void> {
-  await database.pool.query("update outbox.scheduler set awake_until = now() + interval '1 hour'");
+  await database.pool.query("select outbox.stay_awake('1 hour')");
 }
 
 async function endSessions(like: string): Promise<void> {
@@ -46,7 +46,8 @@ afterEach(async () => {
   await gateway.close();
   await database.pool.query(`
     truncate outbox.messages, outbox.sent, outbox.dead_letters, outbox.attempts;
-    update outbox.scheduler set running = true, awake_until = '-infinity', last_tick = '-infinity';
+    update outbox.scheduler set running = true, last_tick = '-infinity';
+    select setval('outbox.awake_until', 0);
     update outbox.gateways set paused = false`);
 });
 

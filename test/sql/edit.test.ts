@@ -256,7 +256,7 @@ test("an edit of what waits wakes the relayers, which may have passed it by; of 
   client.on("notification", ({ payload = "" }) => payloads.push(payload));
   await client.query("listen outbox");
   onTestFinished(() => void client.removeAllListeners("notification"));
-  await outbox.pool.query("update outbox.scheduler set awake_until = now() + interval '1 minute'");
+  await outbox.pool.query("select outbox.stay_awake('1 minute')");
   const [buried, waiting] = [await ended("rejected"), await insert({ available_at: fromNow(60_000) })];
   await edit(buried, { content: "another" });
   await edit(waiting);

@@ -294,5 +294,6 @@ const FRESH = `
     circuit_max_pause = default, circuit_probes = default, tokens = default, tokens_at = default, circuit = default,
     proved_at = default, circuit_changed_at = default, circuit_pauses = default, run_of_failures = default, window_started_at = default,
     window_passed = default, window_failed = default, probes = default;
-  update outbox.scheduler set running = default, awake_until = default, last_tick = default;
+  update outbox.scheduler set running = default, last_tick = default;
+  select setval('outbox.awake_until', 0);
   delete from outbox.events;`;

@@ -80,6 +80,8 @@ describe("an INSERT", () => {
 
   const stayAwake = (lease: string, as_of = fromNow(0)) =>
     outbox.pool.query("select outbox.stay_awake($1, $2)", [lease, as_of]);
+  const awakeUntil = (): Promise<string> =>
+    value("select to_timestamp(last_value / 1000.0) from outbox.awake_until");
 
   test("notifies when no relayer is awake, once a statement, at the commit", async () => {
     expect(await heard(() => insert())).toEqual(["insert"]);
@@ -115,9 +117,26 @@ describe("an INSERT", () => {
   test("never makes a lease shorter", async () => {
     await stayAwake("1 minute", noon());
     await stayAwake("1 second", noon());
-    expect(await value("select awake_until from outbox.scheduler")).toBe("2030-06-01T12:01:00.000000Z");
+    expect(await awakeUntil()).toBe("2030-06-01T12:01:00.000000Z");
     await stayAwake("2 minutes", noon());
-    expect(await value("select awake_until from outbox.scheduler")).toBe("2030-06-01T12:02:00.000000Z");
+    expect(await awakeUntil()).toBe("2030-06-01T12:02:00.000000Z");
+  });
+
+  test("may be one of a role that has no right but to insert", async () => {
+    await outbox.pool.query(
+      "create role inserts; grant usage on schema outbox to inserts; grant insert on outbox.messages to inserts",
+    );
+    const producer = await outbox.session();
+    try {
+      await producer.query("set role inserts");
+      const insertOne = () =>
+        producer.query("insert into outbox.messages (recipient, content) values ('+905551234567', 'hi')");
+      expect(await heard(insertOne)).toEqual(["insert"]);
+      await stayAwake("1 minute");
+      expect(await heard(insertOne)).toEqual([]);
+    } finally {
+      await producer.query("reset role; drop owned by inserts; drop role inserts");
+    }
   });
 
   test("does not wait for a pause that is not committed", async () => {
