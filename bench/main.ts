@@ -8,6 +8,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { backlog } from "./benches/backlog.ts";
+import { bystander } from "./benches/bystander.ts";
+import { history } from "./benches/history.ts";
 import { latency } from "./benches/latency.ts";
 import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
@@ -28,6 +30,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   snapshot,
   backlog,
   relayers,
+  bystander,
+  history,
   memory,
   wal,
 };
