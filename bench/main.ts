@@ -8,6 +8,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { backlog } from "./benches/backlog.ts";
+import { bystander } from "./benches/bystander.ts";
+import { history } from "./benches/history.ts";
 import { latency } from "./benches/latency.ts";
 import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
@@ -30,6 +32,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   "slow-gateway": slowGateway,
   producers,
   snapshot,
+  bystander,
+  history,
   backlog,
   relayers,
   memory,

@@ -3,7 +3,7 @@ import { Pool } from "pg";
 import { startListening } from "../peers/start.ts";
 import type { Bench, Row } from "../support/bench.ts";
 import { now } from "../support/clock.ts";
-import type { ScriptedGateway } from "../support/gateway.ts";
+import { insertInTurn, observe, type System } from "../support/observed.ts";
 import { percentile } from "../support/percentile.ts";
 import type { Stage } from "../support/stage.ts";
 
@@ -13,17 +13,6 @@ const RATES = [100, 1_000, 5_000];
 const RATE_MS = 15_000;
 const CONNECTIONS = 16;
 
-interface System {
-  readonly name: string;
-  readonly gateway: ScriptedGateway;
-  /** Commits a message; resolves to its number. */
-  readonly insert: () => Promise<number>;
-}
-
-/**
- * Until the POST arrives, from when the producer, this process, knows of its commit. (A POST that was faster than that
- * counts as 0.)
- */
 export const latency: Bench = {
   measures: "from an INSERT's commit to the arrival of its POST, by the relayer and by Graphile Worker",
   async run(stage) {
@@ -74,20 +63,14 @@ function inserting(stage: Stage, connectionString: string, text: string): () => 
   return async () => Number((await pool.query<{ id: string }>({ name: "insert", text })).rows[0]?.id);
 }
 
-/** The systems take turns, message by message, so that what disturbs one disturbs the other. */
 async function oneAtATime(
   systems: readonly System[],
   count: number,
-  [shortest, longest]: readonly [shortestMs: number, longestMs: number],
+  pausesMs: readonly [shortest: number, longest: number],
 ): Promise<Row[]> {
   const start = now();
   const observed = await Promise.all(systems.map(observe));
-  for (let message = 0; message < count; message++) {
-    for (const { insert } of observed) {
-      await pause(shortest + Math.random() * (longest - shortest));
-      await insert();
-    }
-  }
+  await insertInTurn(observed, count, pausesMs);
   const ms = now() - start;
   return await Promise.all(
     observed.map(async ({ name, latencies }) => row(`${name}, one at a time`, await latencies(), ms)),
@@ -105,31 +88,6 @@ async function openLoop(insert: () => Promise<void>, perSecond: number, forMs: n
     due += (-Math.log(1 - Math.random()) / perSecond) * 1_000;
   }
   await Promise.all(inserts);
-}
-
-interface Observed {
-  readonly name: string;
-  readonly insert: () => Promise<void>;
-  /** Of all that were inserted; waits until the last one has arrived. */
-  readonly latencies: () => Promise<number[]>;
-}
-
-async function observe({ name, gateway, insert }: System): Promise<Observed> {
-  const commits = new Map<number, number>();
-  const before = await gateway.received();
-  gateway.watch();
-  return {
-    name,
-    async insert() {
-      const id = await insert();
-      commits.set(id, now());
-    },
-    async latencies() {
-      while ((await gateway.received()) - before < commits.size) await pause(10);
-      const arrivals = new Map(await gateway.arrivals());
-      return [...commits].map(([id, at]) => Math.max(0, (arrivals.get(id) ?? Number.NaN) - at));
-    },
-  };
 }
 
 function row(name: string, latencies: readonly number[], ms: number): Row {
