@@ -1,5 +1,5 @@
 --! Previous: sha1:b3290eb0ceeb83ad24d9a9994397dab1ee43f0d6
---! Hash: sha1:c577761a491fda35e32b014f264476718463ce69
+--! Hash: sha1:9c87eb2fc53503f42a47b659e358f0c0bdcc45a8
 --! Message: Speed
 
 drop function outbox.claim(int, text, int, timestamptz);
@@ -46,12 +46,13 @@ begin
     return;
   end if;
 
-  -- Locked, so that rescue() cannot take the number away between this look and the claim.
+  -- So that rescue() cannot take the number away between this look and the claim. Not a lock of the row: that would be written
+  -- to disk, also by a claim that finds nothing.
+  perform pg_advisory_xact_lock_shared(outbox.lock_key('claims'), claim.relayer);
   perform
   from outbox.relayers
   where relayers.id = claim.relayer
-    and relayers.heartbeat_at > '-infinity'
-  for key share;
+    and relayers.heartbeat_at > '-infinity';
   if not found then
     raise exception using
       errcode = 'OB002',
@@ -509,4 +510,151 @@ $$;
 comment on function outbox.settle(int, bigint[], smallint[], outbox.outcome[], int[], text[], text[], int[], bigint[], timestamptz[], bigint[], timestamptz) is
   'Records what attempts showed, all of them or none. ids (sorted), attempts, outcomes, http_statuses, gateway_message_ids, errors, durations_ms, retry_afters_ms (what the gateway asked for) and claimed_ats are parallel arrays, one element an attempt. accepted: to sent. rejected, or the last of max_attempts: to dead_letters. retry and unknown: back, after retry_delay or a longer Retry-After; uncounted if the gateway''s circuit is not closed, which these attempts may have opened, see judge_gateway(). throttled and hold: back at once and uncounted, and the gateway is held; but a hold that only this message leads to, see is_own_fault(), is a failed attempt like any other. Only claims that are still this relayer''s, with this attempt number and (unless null) this claimed_at, change; the ids of which nothing was recorded come back as stale. moot: ids whose attempt says nothing of the gateway, because the relayer cut it short. Returns settled_at (the sent_at of all that was accepted), how many were sent, which messages are dead, with their dead_reasons, and the gateways that are held by this. as_of null means now.';
 --! EndIncluded functions/settle.sql
+--! Included functions/lock_key.sql
+create or replace function outbox.lock_key(
+  name text
+) returns int
+language sql immutable parallel safe as $$
+  select hashtext('outbox:' || lock_key.name);
+$$;
+
+comment on function outbox.lock_key(text) is
+  'The first key of our advisory locks, a different one for each purpose: ''claim'' (shared by claims, exclusive for pause), ''relayer'' (second key: its number), ''claims'' (second key: whose; shared by its claims, exclusive for who ends them), ''rescue'', ''maintain'', ''minutes''.';
+--! EndIncluded functions/lock_key.sql
+--! Included functions/rescue.sql
+create or replace function outbox.rescue(
+  dead_after  interval    default '30 seconds',
+  as_of       timestamptz default clock_timestamp(),
+  out relayer int,
+  out name    text,
+  out rescued int
+) returns setof record
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  gone      int[];
+  ids       bigint[];
+  reasons   outbox.dead_reason[];
+  errors    text[];
+begin
+  if not pg_try_advisory_xact_lock(outbox.lock_key('rescue')) then
+    return;
+  end if;
+
+  perform outbox.unlock_jobs(rescue.as_of);
+
+  gone := array(
+    select relayers.id
+    from outbox.relayers
+    where not outbox.relayer_is_alive(relayers.id, relayers.heartbeat_at, rescue.dead_after, rescue.as_of)
+  );
+  if cardinality(gone) = 0 then
+    return;
+  end if;
+
+  -- Waits for a claim of theirs that is under way; after it none can come, and the next statement sees it.
+  perform pg_advisory_xact_lock(outbox.lock_key('claims'), number) from unnest(gone) as number;
+
+  with freed as materialized (
+    select messages.id, messages.gateway, messages.attempts, messages.claimed_by
+    from outbox.messages
+    where messages.claimed_by = any (gone)
+    order by messages.id
+    -- What is locked is being settled, or held by a person. Waiting for it could deadlock with a settle, which locks what
+    -- was accepted before the rest, and would keep all other claims waiting.
+    for update skip locked
+  ), verdict as materialized (
+    select
+      freed.*,
+      format('claimed by relayer %s (%s), which died; outcome unknown', relayers.id, relayers.name) as error,
+      case
+        when gateways.on_unknown = 'park' then 'unknown_outcome'
+        when gateways.circuit = 'closed' and freed.attempts >= gateways.max_attempts then 'exhausted'
+      end::outbox.dead_reason as reason,
+      -- As in settle(): while its gateway fails, nothing costs an attempt.
+      (gateways.circuit <> 'closed')::int as given_back
+    from freed
+    join outbox.gateways on gateways.name = freed.gateway
+    join outbox.relayers on relayers.id = freed.claimed_by
+  ), recorded as (
+    insert into outbox.attempts (message_id, attempt, gateway, relayer, outcome, error, ended_at)
+    select verdict.id, verdict.attempts, verdict.gateway, verdict.claimed_by, 'unknown', verdict.error, rescue.as_of
+    from verdict
+  ), returned as (
+    update outbox.messages
+    set
+      claimed_by = null,
+      claimed_at = null,
+      attempts   = messages.attempts - verdict.given_back,
+      last_error = verdict.error
+    from verdict
+    where messages.id = verdict.id
+      and verdict.reason is null
+  )
+  select array_agg(verdict.id), array_agg(verdict.reason), array_agg(verdict.error)
+  into ids, reasons, errors
+  from verdict
+  where verdict.reason is not null;
+
+  if ids is not null then
+    perform outbox.bury(ids, reasons, array_fill(null::int, array[cardinality(ids)]), errors, rescue.as_of);
+  end if;
+
+  perform pg_notify('outbox', 'rescue');
+
+  -- A number with claims left, which were locked, stays for the next rescue; but it is never heard of again.
+  update outbox.relayers set heartbeat_at = '-infinity' where relayers.id = any (gone);
+
+  return query
+  with removed as (
+    delete from outbox.relayers
+    where relayers.id = any (gone)
+      and not exists (select from outbox.messages where messages.claimed_by = relayers.id)
+    returning relayers.id
+  ), counted as (
+    select
+      relayers.id,
+      relayers.name,
+      (
+        select count(*)::int
+        from outbox.attempts
+        where attempts.ended_at = rescue.as_of
+          and attempts.relayer = relayers.id
+      ) as claims
+    from outbox.relayers
+    where relayers.id = any (gone)
+  )
+  select counted.id, counted.name, counted.claims
+  from counted
+  where counted.claims > 0
+     or counted.id in (select removed.id from removed)
+  order by counted.id;
+end
+$$;
+
+comment on function outbox.rescue(interval, timestamptz) is
+  'Frees the claims of relayers that are gone (their process is, or they were not heard of for dead_after), at once claimable again (parked or exhausted where the gateway''s policy says so), and forgets those relayers. The attempts stay counted and are on record as unknown. Any relayer runs it, each second; two at a time do it once. Never waits for a claim that is locked: the next run frees it, unless it was being settled. Also frees the jobs of their Graphile Workers, see unlock_jobs(). Returns who was gone (relayer, name), and how many claims it freed (rescued).';
+--! EndIncluded functions/rescue.sql
+--! Included functions/unregister_relayer.sql
+create or replace function outbox.unregister_relayer(
+  relayer int
+) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- Waits for a claim of its own that is under way: what that claims would belong to a number that nobody rescues.
+  perform pg_advisory_xact_lock(outbox.lock_key('claims'), unregister_relayer.relayer);
+
+  -- With claims left it stays registered: once its lock is free, rescue() frees them.
+  delete from outbox.relayers
+  where relayers.id = unregister_relayer.relayer
+    and not exists (select from outbox.messages where messages.claimed_by = unregister_relayer.relayer);
+
+  perform pg_advisory_unlock(outbox.lock_key('relayer'), unregister_relayer.relayer);
+end
+$$;
+
+comment on function outbox.unregister_relayer(int) is
+  'A relayer''s farewell, from the session that registered it: forgets its number and frees its lock. With claims left the number stays, for rescue() to free them.';
+--! EndIncluded functions/unregister_relayer.sql
 select outbox.grant_roles();

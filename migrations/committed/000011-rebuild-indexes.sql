@@ -1,5 +1,5 @@
---! Previous: sha1:c577761a491fda35e32b014f264476718463ce69
---! Hash: sha1:628d1b9054315b81486ac379efca185c8ece4da0
+--! Previous: sha1:9c87eb2fc53503f42a47b659e358f0c0bdcc45a8
+--! Hash: sha1:4762623eba23e198d7f94dd98d7d8531aca95638
 --! Message: Rebuild indexes
 
 --! Included functions/rebuild_indexes.sql

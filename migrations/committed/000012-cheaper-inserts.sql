@@ -1,5 +1,5 @@
---! Previous: sha1:628d1b9054315b81486ac379efca185c8ece4da0
---! Hash: sha1:8acbfdc894fe191b52c07b53272b95a667af2228
+--! Previous: sha1:4762623eba23e198d7f94dd98d7d8531aca95638
+--! Hash: sha1:53e29bb11af8d20d5853360b82fc34ac4251e3f3
 --! Message: Cheaper inserts
 
 -- Each INSERT asks whether a relayer is awake, so asking has to be cheap. Of a sequence it is: it is read without a query, and

@@ -25,7 +25,7 @@ test("no trigger on messages fires for a plain row: each is for the statement, o
   // No foreign key either, whose triggers are internal.
   expect(rows).toEqual([
     { name: "admit", for_each_row: true, conditional: true },
-    { name: "notify_relayers", for_each_row: false, conditional: false },
+    { name: "notify_relayers", for_each_row: false, conditional: true },
   ]);
 });
 
