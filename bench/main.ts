@@ -22,6 +22,7 @@ import { throughput } from "./benches/throughput.ts";
 import { wal } from "./benches/wal.ts";
 import type { Bench, Row } from "./support/bench.ts";
 import { conditions } from "./support/conditions.ts";
+import { shown } from "./support/shown.ts";
 import { onStage } from "./support/stage.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
@@ -63,13 +64,6 @@ function readArguments() {
   } catch (error) {
     return usage((error as Error).message);
   }
-}
-
-/** Three digits that matter; more would be noise. */
-function shown(value: string | number): string | number {
-  if (typeof value === "string" || Math.abs(value) >= 100)
-    return typeof value === "string" ? value : Math.round(value);
-  return Number(value.toPrecision(3));
 }
 
 function table(rows: readonly Row[]): void {
