@@ -15,7 +15,7 @@ const PAGE = new URL("README.md", import.meta.url);
 
 /** The page with the table of a bench made anew, or added at its end. */
 export function withTable(page: string, result: Result): string {
-  const section = `### ${result.bench}\n\n${table(result)}\n`;
+  const section = `### ${result.bench}\n\n${table(result)}`;
   const old = new RegExp(`^### ${result.bench}\n[^#]*`, "m");
   return old.test(page) ? page.replace(old, () => `${section}\n`) : `${page.trimEnd()}\n\n${section}`;
 }
