@@ -17,7 +17,7 @@ export interface Awake {
 
 const LEASE_MS = 2_000;
 /** So much traffic (fruitful claims, or NOTIFYs) within a window is worth a lease: quiet traffic pays no write. */
-const BUSY = 20;
+const BUSY = 60;
 const WINDOW_MS = 200;
 const PAUSE_MS = 4;
 /** After the lease, for producers that read it just before it ended. */

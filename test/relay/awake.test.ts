@@ -48,17 +48,17 @@ test("fast traffic takes a lease, and a new one only when the first is nearly ov
 
 test("whoever sleeps until it is told is woken when the promise holds, for now nobody tells", async () => {
   const { claim, clock, woken, database } = awakeAt();
-  await claim(20, 2);
+  await claim(60, 2);
   expect(woken).toEqual([clock.ms]);
   clock.ms += 3_000;
   database.away = new Error("away");
-  await claim(25, 2);
+  await claim(65, 2);
   expect(woken).toHaveLength(1);
 });
 
 test("it looks by itself for longer than it promised, then goes back to being told", async () => {
   const { awake, claim, clock } = awakeAt();
-  await claim(20, 2);
+  await claim(60, 2);
   const promisedAt = clock.ms;
   clock.ms = promisedAt + 2_001;
   expect(awake.claimed(0)).toBeGreaterThan(0);
@@ -74,9 +74,9 @@ test("claims that find nothing are no traffic", () => {
 
 test("many NOTIFYs take a lease, also when they bring nothing that is due", async () => {
   const { awake, clock, leases } = awakeAt();
-  for (let i = 0; i < 19; i++) awake.told();
+  for (let i = 0; i < 59; i++) awake.told();
   clock.ms += 201;
-  for (let i = 0; i < 19; i++) awake.told();
+  for (let i = 0; i < 59; i++) awake.told();
   expect(leases).toEqual([]);
   awake.told();
   expect(leases).toEqual([2_000]);
@@ -84,7 +84,7 @@ test("many NOTIFYs take a lease, also when they bring nothing that is due", asyn
 
 test("a NOTIFY and the claim that it leads to are counted once", () => {
   const { awake, leases } = awakeAt();
-  for (let i = 0; i < 19; i++) {
+  for (let i = 0; i < 59; i++) {
     awake.told();
     awake.claimed(1);
   }
@@ -94,6 +94,6 @@ test("a NOTIFY and the claim that it leads to are counted once", () => {
 test("a promise that could not be written is no promise", async () => {
   const { claim, database, errors } = awakeAt();
   database.away = new Error("away");
-  expect(await claim(25, 2)).toBeUndefined();
+  expect(await claim(65, 2)).toBeUndefined();
   expect(errors).toEqual([database.away]);
 });
