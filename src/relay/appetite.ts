@@ -11,8 +11,9 @@ const AHEAD_MS = 100;
 const SHORTEST_SAMPLE_MS = 20;
 
 /**
- * Claims what can be sent at once, and as much beyond as is sent in a tenth of a second, at most two batches: a fast gateway gets
- * whole batches, the next while one is left, and behind a slow one hardly anything is claimed early, where an urgent message could no longer overtake it.
+ * Claims what can be sent at once, and as much beyond as is sent in a tenth of a second, at most two batches: a fast gateway
+ * gets whole batches, the next while one is left, and behind a slow one hardly anything is claimed early, where an urgent
+ * message could no longer overtake it.
  */
 export function createAppetite(batchSize: number, now: () => number = () => performance.now()): Appetite {
   let ratePerMs = 0;

@@ -18,6 +18,8 @@ export interface Awake {
 const LEASE_MS = 2_000;
 /** So much traffic (fruitful claims, or NOTIFYs) within a window is worth a lease: quiet traffic pays no write. */
 const BUSY = 60;
+/** And so little keeps it: who is awake looks at most every 4 ms, and gets at once what came meanwhile. */
+const STILL_BUSY = 8;
 const WINDOW_MS = 200;
 const PAUSE_MS = 4;
 /** After the lease, for producers that read it just before it ended. */
@@ -56,8 +58,9 @@ export function createAwake({
   function count(what: "told" | "fruitful", at: number): void {
     if (at - windowStart > WINDOW_MS) newWindow(at);
     traffic[what]++;
-    const nearItsEnd = awakeUntil - at < LEASE_MS / 2;
-    if (traffic[what] >= BUSY && nearItsEnd && !promising) renew(at);
+    const left = awakeUntil - at;
+    const enough = left > 0 ? STILL_BUSY : BUSY;
+    if (traffic[what] >= enough && left < LEASE_MS / 2 && !promising) renew(at);
   }
 
   return {

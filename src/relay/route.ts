@@ -89,12 +89,12 @@ export function createRoute(options: RouteOptions): Route {
   }
 
   async function release(claims: readonly Claim[]): Promise<void> {
-    bookmark.reset();
     for (const [relayer, group] of Map.groupBy(claims, (unsent) => unsent.relayer)) {
       const ids = group.map(({ id }) => id).sort((a, b) => a - b);
       await outbox.release(relayer, ids).catch((error: unknown) => doubt("release", error));
       for (const one of group) known.delete(one);
     }
+    bookmark.reset();
   }
 
   const settler = createSettler({

@@ -46,6 +46,18 @@ test("fast traffic takes a lease, and a new one only when the first is nearly ov
   expect(leases).toHaveLength(2);
 });
 
+test("steady traffic keeps its lease, though whoever is awake looks seldom; without traffic the lease ends", async () => {
+  const { awake, claim, clock, leases } = awakeAt();
+  await claim(60, 2);
+  for (let look = 0; look < 1_000; look++) expect(await claim(1, 10)).toBeGreaterThan(0);
+  expect(leases.length).toBeGreaterThanOrEqual(9);
+  const taken = leases.length;
+  for (let look = 0; look < 50; look++) await claim(1, 60);
+  expect(leases.length).toBe(taken);
+  clock.ms += 10;
+  expect(awake.claimed(0)).toBeUndefined();
+});
+
 test("whoever sleeps until it is told is woken when the promise holds, for now nobody tells", async () => {
   const { claim, clock, woken, database } = awakeAt();
   await claim(60, 2);
