@@ -23,7 +23,7 @@ import { wal } from "./benches/wal.ts";
 import type { Bench, Row } from "./support/bench.ts";
 import { conditions } from "./support/conditions.ts";
 import { shown } from "./support/shown.ts";
-import { onStage } from "./support/stage.ts";
+import { Interrupted, onStage } from "./support/stage.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   throughput,
@@ -84,15 +84,28 @@ const scale = Number(values.scale);
 if (!(scale >= 0.0001 && scale <= 1))
   usage(`--scale is ${JSON.stringify(values.scale)}, and has to be a number from 0.0001 to 1.`);
 
+const interrupt = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) {
+  process.once(name, () => {
+    // What the bench was about to do next fails now, and nobody need read how.
+    process.on("uncaughtException", () => {});
+    interrupt.abort(new Interrupted(`ended by ${name}`));
+  });
+}
+
 for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHES)) {
   const { measures, settings = {}, run } = BENCHES[name] as Bench;
   console.error(`${name}: ${measures}`);
   const say = (what: string) => console.error(`${name}: ${what}`);
-  const result = await onStage({ settings, scale, say }, async (stage) => ({
+  const result = await onStage({ settings, scale, say, signal: interrupt.signal }, async (stage) => ({
     bench: name,
     ...(await conditions(stage.pool, scale)),
     rows: await run(stage),
-  }));
+  })).catch((error: unknown) => {
+    if (!(error instanceof Interrupted)) throw error;
+    say(error.message);
+    process.exit(130);
+  });
   table(result.rows);
   console.log(JSON.stringify(result));
   // Figures of less than the full work say little; those that are kept are compared for long.

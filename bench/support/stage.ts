@@ -37,12 +37,24 @@ export interface StageOptions {
   /** Above 0, at most 1. */
   readonly scale: number;
   readonly say: (what: string) => void;
+  /** Aborted with an Interrupted. */
+  readonly signal: AbortSignal;
 }
 
 const DURABLE = { fsync: "on", synchronous_commit: "on", shared_buffers: "512MB", max_wal_size: "4GB" };
 
-/** Runs `play` on a stage that is gone afterwards, whatever happened. */
+/** Somebody wants it to end: Ctrl-C, or a signal. */
+export class Interrupted extends Error {}
+
+/** Runs `play` on a stage that is gone afterwards, whatever happened. Throws Interrupted if `signal` aborts first. */
 export async function onStage<T>(options: StageOptions, play: (stage: Stage) => Promise<T>): Promise<T> {
+  const { signal } = options;
+  signal.throwIfAborted();
+  const interrupted = Promise.withResolvers<never>();
+  // Whoever is no longer waited for may still fail.
+  interrupted.promise.catch(() => {});
+  const interrupt = () => interrupted.reject(signal.reason);
+  signal.addEventListener("abort", interrupt, { once: true });
   const ends: (() => unknown)[] = [];
   const folder = mkdtempSync(join(tmpdir(), "outbox-bench-"));
   // The server may run as another user than we do, and has to get to its folder.
@@ -68,7 +80,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
     await migrate({ connectionString: databaseUrl, log: () => {} });
     const pool = new Pool({ connectionString: databaseUrl, max: 4 });
     ends.push(() => pool.end());
-    return await play({
+    const playing = play({
       databaseUrl,
       pool,
       size: (full) => Math.ceil(full * options.scale),
@@ -84,7 +96,9 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
       atEnd: (end) => void ends.push(end),
       say: options.say,
     });
+    return await Promise.race([playing, interrupted.promise]);
   } finally {
+    signal.removeEventListener("abort", interrupt);
     for (let end = ends.pop(); end !== undefined; end = ends.pop()) {
       await Promise.resolve(end()).catch((error: Error) => options.say(`at the end: ${error.message}`));
     }
