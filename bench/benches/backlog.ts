@@ -2,14 +2,15 @@ import { migrate } from "../../src/db/migrate.ts";
 import { createOutbox, type Outbox, type Position, type Result } from "../../src/db/outbox.ts";
 import { createPool } from "../../src/db/pool.ts";
 import type { Bench } from "../support/bench.ts";
+import { inTurn } from "../support/in-turn.ts";
 import { median } from "../support/median.ts";
 import type { Stage } from "../support/stage.ts";
 
 const ROWS = [10_000, 1_000_000, 10_000_000];
 const BATCH = 500;
 /** In each round so many messages are claimed and settled. */
-const CLAIMED = 2_500;
-const ROUNDS = 5;
+const CLAIMED = 1_000;
+const ROUNDS = 12;
 
 interface Backlog {
   readonly rows: number;
@@ -32,7 +33,7 @@ export const backlog: Bench = {
     for (let round = 0; round <= ROUNDS; round++) {
       if (round > 0) stage.say(`round ${round} of ${ROUNDS}`);
       // The first warms up.
-      for (const one of backlogs) await measure(one, round > 0);
+      for (const one of inTurn(backlogs, round)) await measure(one, round > 0);
     }
     const claims = backlogs.map(({ claimPerSecond }) => median(claimPerSecond));
     return backlogs.map((one, n) => ({

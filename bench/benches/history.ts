@@ -2,6 +2,7 @@ import { Pool } from "pg";
 import { migrate } from "../../src/db/migrate.ts";
 import type { Bench } from "../support/bench.ts";
 import type { Gateway, ScriptedGateway } from "../support/gateway.ts";
+import { inTurn } from "../support/in-turn.ts";
 import { median } from "../support/median.ts";
 import { insertMessages, relayPaused } from "../support/messages.ts";
 import { insertInTurn, observe } from "../support/observed.ts";
@@ -60,9 +61,10 @@ export const history: Bench = {
     for (const one of histories) await relay(one, Math.ceil(messages / 4)); // warms up
     for (let round = 1; round <= ROUNDS; round++) {
       stage.say(`round ${round} of ${ROUNDS}`);
-      for (const one of histories) one.perSecond.push(await relay(one, messages));
+      const turns = inTurn(histories, round);
+      for (const one of turns) one.perSecond.push(await relay(one, messages));
       await oneAtATime(histories, Math.max(5, stage.size(ONE_AT_A_TIME)));
-      for (const one of histories) {
+      for (const one of turns) {
         if (round === 1) one.deep = await goDown(one.list, stage.size(PAGES));
         await turnPages(one, Math.max(LEAST_REQUESTS, stage.size(REQUESTS)));
       }

@@ -1,10 +1,13 @@
 import type { Bench } from "../support/bench.ts";
 import type { Gateway } from "../support/gateway.ts";
+import { inTurn } from "../support/in-turn.ts";
 import { median } from "../support/median.ts";
 import { insertMessages, relayPaused } from "../support/messages.ts";
 import type { Stage } from "../support/stage.ts";
 
 const MESSAGES = 100_000;
+/** For each relayer. */
+const WARM_UP = 25_000;
 const COUNTS = [1, 2, 4];
 const ROUNDS = 3;
 
@@ -25,9 +28,8 @@ export const relayers: Bench = {
     const gateway = await stage.gateway();
     const rounds = new Map(COUNTS.map((count) => [count, [] as Round[]]));
     await stage.pool.query("select outbox.pause()");
-    await measure(stage, gateway, 1, Math.ceil(stage.size(MESSAGES) / 4)); // warms up
     for (let round = 1; round <= ROUNDS; round++) {
-      for (const [count, done] of rounds) {
+      for (const [count, done] of inTurn([...rounds], round)) {
         stage.say(`round ${round} of ${ROUNDS}: ${count} relayers`);
         done.push(await measure(stage, gateway, count, stage.size(MESSAGES)));
       }
@@ -54,6 +56,10 @@ async function measure(stage: Stage, gateway: Gateway, count: number, messages: 
   const started = await Promise.all(
     Array.from({ length: count }, () => stage.relayer({ webhookUrl: gateway.url })),
   );
+  // Each is new, and has its code to compile.
+  await insertMessages(pool, count * stage.size(WARM_UP));
+  await relayPaused(pool, count * stage.size(WARM_UP));
+  await pool.query("select outbox.pause()");
   await insertMessages(pool, messages);
   const before = await gateway.received();
   const { rows } = await pool.query<{ first: string }>("select min(id) as first from outbox.messages");

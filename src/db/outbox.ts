@@ -287,7 +287,10 @@ export function createOutbox(pool: Pool): Outbox {
 function columns(position: Position | undefined) {
   return position === undefined
     ? [null, null]
-    : [position.map((one) => one?.at ?? null), position.map((one) => one?.id ?? null)];
+    : [
+        arrayLiteral(position.map((one) => one?.at ?? null)),
+        arrayLiteral(position.map((one) => one?.id ?? null)),
+      ];
 }
 
 function milliseconds(ms: number | undefined): string | null {

@@ -38,6 +38,8 @@ export interface Lane {
 }
 
 const SHORTEST_RETRY_MS = 20;
+/** Before asking what is due next, so that the question never competes with the POSTs of what was just claimed. */
+const BREATH_MS = 5;
 
 /**
  * Wake → claim a batch → keep up to `concurrency` POSTs in flight → hand the outcomes to the settler → claim again before
@@ -52,6 +54,7 @@ export function createLane(options: LaneOptions): Lane {
   let inFlight = 0;
   let filling: Promise<unknown> = Promise.resolve();
   let looking = false;
+  let looks = 0;
   let woken = false;
   let stopped = false;
   let fruitless = 0;
@@ -87,6 +90,7 @@ export function createLane(options: LaneOptions): Lane {
 
   async function look(size: number): Promise<void> {
     looking = true;
+    looks++;
     woken = false;
     clearTimeout(timer);
     try {
@@ -96,7 +100,7 @@ export function createLane(options: LaneOptions): Lane {
       if (claimed === size) woken = true;
       // A gateway that is quiet while others are busy is looked at less often.
       else if (awakePauseMs !== undefined) sleep(awakePauseMs * 2 ** Math.min(fruitless, 2));
-      else await sleepUntilDue();
+      else sleep(BREATH_MS, sleepUntilDue);
     } catch {
       // Reported where it arose. Postgres is away or refuses: asking more often would not help it.
       sleep(pollIntervalMs);
@@ -124,17 +128,18 @@ export function createLane(options: LaneOptions): Lane {
 
   /** Everything due is claimed; now wait for what is due next. A wake comes first if there is one. */
   async function sleepUntilDue(): Promise<void> {
-    pump();
-    const dueMs = await options.nextDue();
+    const look = looks;
+    const dueMs = await options.nextDue().catch(() => pollIntervalMs);
+    if (look !== looks) return;
     // Due, and yet not claimed: somebody else holds the row, and asking at once would only ask again.
     const patienceMs = fruitless === 0 ? 0 : SHORTEST_RETRY_MS * 2 ** Math.min(fruitless, 10);
     sleep(Math.max(dueMs, patienceMs));
   }
 
-  function sleep(ms: number): void {
+  function sleep(ms: number, then: () => void = wake): void {
     if (stopped) return;
     clearTimeout(timer);
-    timer = setTimeout(wake, Math.min(Math.max(ms, 0), pollIntervalMs));
+    timer = setTimeout(then, Math.min(Math.max(ms, 0), pollIntervalMs));
   }
 
   function wake(): void {

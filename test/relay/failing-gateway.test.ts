@@ -63,7 +63,8 @@ test.each([
     expect(await relayer.logged(({ msg }) => msg === "gateway held")).toMatchObject({
       level: "warn",
       reason: "circuit_open",
-      error: expect.stringContaining("failures in a row"),
+      // The circuit opens for 50 ms: it may have been probed before anybody looks.
+      error: expect.stringMatching(/failures in a row|probes failed/),
     });
     // As many probes as would have killed every message there is.
     for (const _round of Array(8)) {
