@@ -15,7 +15,8 @@ export interface Awake {
   claimed(count: number): number | undefined;
 }
 
-const LEASE_MS = 2_000;
+/** Postgres counts whole seconds: for what producers see it is up to one shorter. */
+const LEASE_MS = 3_000;
 /** So much traffic (fruitful claims, or NOTIFYs) within a window is worth a lease: quiet traffic pays no write. */
 const BUSY = 60;
 /** And so little keeps it: who is awake looks at most every 4 ms, and gets at once what came meanwhile. */

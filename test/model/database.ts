@@ -58,7 +58,7 @@ export async function reset(session: pg.Client, policies: Readonly<Record<string
     from outbox.gateways as fresh, jsonb_array_elements('${JSON.stringify(gateways)}') as settings,
       jsonb_populate_record(fresh, settings) as named;
     update outbox.scheduler set running = true;
-    select setval('outbox.awake_until', 9223372036854775807), setval('outbox.messages_id_seq', 1, false), setval('outbox.relayers_id_seq', 1, false), setseed(0);
+    select setval('outbox.awake_until', 9224318015999), setval('outbox.messages_id_seq', 1, false), setval('outbox.relayers_id_seq', 1, false), setseed(0);
     select pg_advisory_unlock_all();`);
 }
 

@@ -80,8 +80,7 @@ describe("an INSERT", () => {
 
   const stayAwake = (lease: string, as_of = fromNow(0)) =>
     outbox.pool.query("select outbox.stay_awake($1, $2)", [lease, as_of]);
-  const awakeUntil = (): Promise<string> =>
-    value("select to_timestamp(last_value / 1000.0) from outbox.awake_until");
+  const awakeUntil = (): Promise<string> => value("select to_timestamp(last_value) from outbox.awake_until");
 
   test("notifies when no relayer is awake, once a statement, at the commit", async () => {
     expect(await heard(() => insert())).toEqual(["insert"]);
@@ -120,6 +119,17 @@ describe("an INSERT", () => {
     expect(await awakeUntil()).toBe("2030-06-01T12:01:00.000000Z");
     await stayAwake("2 minutes", noon());
     expect(await awakeUntil()).toBe("2030-06-01T12:02:00.000000Z");
+  });
+
+  test("takes back a lease that a clock wrote which was ahead", async () => {
+    await stayAwake("1 hour", noon());
+    await stayAwake("3 seconds", noon(900));
+    expect(await awakeUntil()).toBe("2030-06-01T12:00:03.000000Z");
+  });
+
+  test("notifies from the last whole second of the lease on, never later than it was promised", async () => {
+    await stayAwake("3 seconds", noon(999));
+    expect(await awakeUntil()).toBe("2030-06-01T12:00:03.000000Z");
   });
 
   test("may be one of a role that has no right but to insert", async () => {
