@@ -1,6 +1,7 @@
 import { PEERS } from "../peers/all.ts";
 import { type PeerProcess, startPeer } from "../peers/start.ts";
 import type { Bench } from "../support/bench.ts";
+import { inTurn } from "../support/in-turn.ts";
 import { insertMessages, relayPaused } from "../support/messages.ts";
 import { percentile } from "../support/percentile.ts";
 
@@ -43,7 +44,7 @@ export const peers: Bench = {
 
     for (const { messages, relay } of contestants) await relay(Math.ceil(messages / 4)); // warms up
     for (let round = 1; round <= ROUNDS; round++) {
-      for (const { name, messages, relay, rates } of contestants) {
+      for (const { name, messages, relay, rates } of inTurn(contestants, round)) {
         stage.say(`round ${round} of ${ROUNDS}: ${name}`);
         rates.push(await relay(messages));
       }
