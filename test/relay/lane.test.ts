@@ -1,0 +1,99 @@
+import { setImmediate, setTimeout } from "node:timers/promises";
+import { expect, onTestFinished, test } from "vitest";
+import type { Claim } from "../../src/db/outbox.ts";
+import { createLane, type LaneOptions } from "../../src/relay/lane.ts";
+
+const claimOf = (id: number): Claim => ({
+  id,
+  relayer: 1,
+  attempt: 1,
+  claimed_at: "2030-06-01T12:00:00.000000Z",
+  recipient: "",
+  content: "",
+  traceparent: null,
+  revision: 0,
+  expiresAtMs: Number.POSITIVE_INFINITY,
+});
+
+/** A lane, and in order what it does; every attempt ends when the test says so. */
+function laneWith({
+  nextDue,
+  pollIntervalMs = 60_000,
+}: Pick<LaneOptions, "nextDue"> & { pollIntervalMs?: number }) {
+  const due: Claim[] = [];
+  const did: string[] = [];
+  const lane = createLane({
+    async claim() {
+      did.push("claim");
+      return due.splice(0);
+    },
+    async nextDue() {
+      did.push("next_due");
+      return await nextDue();
+    },
+    isLost: () => false,
+    send({ id }, done) {
+      did.push(`send ${id}`);
+      queueMicrotask(() =>
+        done({
+          kind: "accepted",
+          httpStatus: 202,
+          gatewayMessageId: null,
+          error: null,
+          durationMs: 1,
+          retryAfterMs: null,
+        }),
+      );
+    },
+    release: async () => {},
+    onOutcome: () => {},
+    onInFlight: () => {},
+    onClaimed: () => undefined,
+    continuous: true,
+    concurrency: 8,
+    batchSize: 10,
+    pollIntervalMs,
+  });
+  onTestFinished(() => lane.stop());
+  const until = (what: string, times = 1) =>
+    expect
+      .poll(() => did.filter((one) => one === what).length, { interval: 1 })
+      .toBeGreaterThanOrEqual(times);
+  return { lane, due, did, until };
+}
+
+test("what was claimed is on its way before it is asked what is due next", async () => {
+  const { lane, due, did, until } = laneWith({ nextDue: async () => Number.POSITIVE_INFINITY });
+  due.push(claimOf(1), claimOf(2));
+  lane.wake();
+  await until("next_due");
+  expect(did).toEqual(["claim", "send 1", "send 2", "next_due"]);
+});
+
+test("a wake does not wait for the answer, which then is out of date", async () => {
+  const answer = Promise.withResolvers<number>();
+  const answers = [answer.promise, Promise.resolve(Number.POSITIVE_INFINITY)];
+  const { lane, due, did, until } = laneWith({ nextDue: () => answers.shift() as Promise<number> });
+  lane.wake();
+  await until("next_due");
+  due.push(claimOf(1));
+  lane.wake();
+  await until("send 1");
+  await until("next_due", 2);
+  answer.resolve(0);
+  await setImmediate();
+  // Were it taken for true, a timer would be running, and over before this one.
+  await setTimeout(1);
+  expect(did).toEqual(["claim", "next_due", "claim", "send 1", "next_due"]);
+});
+
+test("without an answer it looks again at the poll", async () => {
+  const { lane, due, until } = laneWith({
+    nextDue: () => Promise.reject(new Error("away")),
+    pollIntervalMs: 20,
+  });
+  lane.wake();
+  await until("next_due");
+  due.push(claimOf(1));
+  await until("send 1");
+});
