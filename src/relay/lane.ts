@@ -5,7 +5,7 @@ import { createAppetite } from "./appetite.ts";
 export interface LaneOptions {
   /** Claims up to so many messages of the lane's gateway; none while this relayer has no number. */
   readonly claim: (size: number) => Promise<readonly Claim[]>;
-  /** Milliseconds until it is worth looking again; Infinity: only when told to. */
+  /** Milliseconds until it is worth looking again; Infinity: only when told to. Never throws. */
   readonly nextDue: () => Promise<number>;
   /** The claim may have been rescued by now: to be given back, not sent. */
   readonly isLost: (claim: Claim) => boolean;
@@ -129,7 +129,7 @@ export function createLane(options: LaneOptions): Lane {
   /** Everything due is claimed; now wait for what is due next. A wake comes first if there is one. */
   async function sleepUntilDue(): Promise<void> {
     const look = looks;
-    const dueMs = await options.nextDue().catch(() => pollIntervalMs);
+    const dueMs = await options.nextDue();
     if (look !== looks) return;
     // Due, and yet not claimed: somebody else holds the row, and asking at once would only ask again.
     const patienceMs = fruitless === 0 ? 0 : SHORTEST_RETRY_MS * 2 ** Math.min(fruitless, 10);

@@ -116,8 +116,13 @@ export function createRoute(options: RouteOptions): Route {
     claim,
     release,
     async nextDue() {
-      const dueMs = (await outbox.nextDue(name, bookmark.last())) ?? Number.POSITIVE_INFINITY;
-      return Math.min(dueMs, bookmark.sweepInMs());
+      try {
+        const dueMs = (await outbox.nextDue(name, bookmark.last())) ?? Number.POSITIVE_INFINITY;
+        return Math.min(dueMs, bookmark.sweepInMs());
+      } catch (error) {
+        events.error("next_due", error);
+        return options.pollIntervalMs;
+      }
     },
     isLost: ({ relayer }) => relayer !== options.relayer() || options.aliveUntilMs() <= performance.now(),
     send(message, done) {

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import type { Claim, Gateway, Outbox } from "../../src/db/outbox.ts";
 import type { Outcome } from "../../src/gateway/outcome.ts";
 import type { RelayEvents } from "../../src/relay/events.ts";
@@ -14,6 +14,17 @@ const ACCEPTED: Outcome = {
   retryAfterMs: null,
 };
 const SILENT = new Proxy({}, { get: () => () => {} }) as RelayEvents;
+const ROUTE = {
+  gateway: { name: "default", concurrency: 8, timeout_ms: 1_000 } as Gateway,
+  awake: { told: () => {}, claimed: () => undefined },
+  relayer: () => 1,
+  aliveUntilMs: () => Number.POSITIVE_INFINITY,
+  continuous: true,
+  batchSize: 10,
+  pollIntervalMs: 10,
+  isOutage: (error: unknown) => error === AWAY,
+  events: SILENT,
+};
 
 const claimOf = (id: number, relayer: number): Claim => ({
   id,
@@ -58,21 +69,14 @@ test("a message that is claimed again here while its earlier result is still to 
     },
   } as unknown as Outbox;
   const route = createRoute({
+    ...ROUTE,
     outbox,
-    gateway: { name: "default", concurrency: 8, timeout_ms: 1_000 } as Gateway,
     webhook: {
       send: ({ id }, done) => void sends.push({ id, done }),
       abort: () => {},
       close: async () => {},
     },
-    awake: { told: () => {}, claimed: () => undefined },
     relayer: () => relayer,
-    aliveUntilMs: () => Number.POSITIVE_INFINITY,
-    continuous: true,
-    batchSize: 10,
-    pollIntervalMs: 10,
-    isOutage: (error) => error === AWAY,
-    events: SILENT,
   });
 
   due.push(claimOf(7, 1));
@@ -94,4 +98,29 @@ test("a message that is claimed again here while its earlier result is still to 
   await asked.promise;
   expect(disowned.at(-1)).toEqual([7]);
   sends[1]?.done(ACCEPTED);
+});
+
+test("a question for what is due next that fails is reported, and it looks again at the poll", async () => {
+  const did: unknown[] = [];
+  const lookedAgain = Promise.withResolvers<void>();
+  const events = Object.assign(Object.create(SILENT) as RelayEvents, {
+    error: (...told: unknown[]) => did.push(told),
+  });
+  const outbox = {
+    async claim() {
+      if (did.push("claim") > 1) lookedAgain.resolve();
+      return { claims: [], lasts: [] };
+    },
+    nextDue: () => Promise.reject(AWAY),
+  } as unknown as Outbox;
+  const route = createRoute({
+    ...ROUTE,
+    outbox,
+    webhook: { send: () => {}, abort: () => {}, close: async () => {} },
+    events,
+  });
+  onTestFinished(() => route.stop(0));
+  route.wake();
+  await lookedAgain.promise;
+  expect(did).toEqual(["claim", ["next_due", AWAY], "claim"]);
 });
