@@ -10,7 +10,7 @@ import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
-import { passwordsIn, withoutPassword } from "./config/passwords.ts";
+import { passwordsIn, secretsInWebhook, withoutPassword } from "./config/passwords.ts";
 import { MigrationError, migrate } from "./db/migrate.ts";
 import { DatabaseUnusableError, throughOutages } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
@@ -68,7 +68,9 @@ function readSetting(variable: string, name: string): { readonly text: string; r
 function secretsOf(config: Config): string[] {
   const passwords = [config.databaseUrl, config.redis?.url].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
-  return [...passwords, ...gateways].filter((secret) => secret !== undefined);
+  const { slackUrl, email } = config.alerts;
+  const channels = [...(slackUrl ? secretsInWebhook(slackUrl) : []), email?.password];
+  return [...passwords, ...gateways, ...channels].filter((secret) => secret !== undefined);
 }
 
 async function main(): Promise<void> {
