@@ -5,9 +5,11 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { ServerError } from "./api/server.ts";
 import { printedApiKey } from "./api-key.ts";
+import { alertTestCommand } from "./commands/alert-test.ts";
 import type { Command } from "./commands/command.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { notHere, startCommand } from "./commands/start.ts";
+import { watchCommand } from "./commands/watch.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
@@ -79,6 +81,8 @@ function secretsOf(config: Config): string[] {
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["start", startCommand({ production, onTerminal })],
   ["migrate", migrateCommand],
+  ["watch", watchCommand],
+  ["alert:test", alertTestCommand],
 ]);
 
 function commandNamed(name: string, words: readonly string[]): Command {
@@ -106,6 +110,10 @@ async function main(): Promise<void> {
   const { config, crontab } = readSettings(command.relays);
   const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
+  if (command.database === "configured" && config.databaseUrl === undefined)
+    throw new ConfigError([
+      `${name} works on the database of the relayers: set DATABASE_URL (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB)`,
+    ]);
   const stopping = new AbortController();
   let embedded: Promise<EmbeddedPostgres> | undefined;
   let exitCode = 0;
@@ -163,7 +171,7 @@ async function main(): Promise<void> {
 
   let running = false;
   try {
-    const databaseUrl = config.databaseUrl ?? (await startEmbedded());
+    const databaseUrl = command.database === "none" ? "" : (config.databaseUrl ?? (await startEmbedded()));
     const context = {
       config,
       crontab,
