@@ -1,5 +1,5 @@
 --! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:753f2f938d7321bad3ec5752402ee62ddf5bd8d1
+--! Hash: sha1:4fb8d06949af8298ae7eb17179ffc55260172517
 --! Message: Alerts
 
 -- The next change of the schema; --!include functions/NAME.sql takes a file from migrations/fixtures.
@@ -19,6 +19,8 @@ create table outbox.alerts (
   help              text,
   request           text,
   opened_at         timestamptz,
+  logged_at         timestamptz,
+  logged_severity   text,
   notified_at       timestamptz,
   notified_severity text,
   notices           int         not null default 0,
@@ -42,9 +44,11 @@ comment on column outbox.alerts.sample_ids is 'Some of them.';
 comment on column outbox.alerts.help is 'What helps, in SQL.';
 comment on column outbox.alerts.request is 'What helps over REST: a method and a path below /api/v1.';
 comment on column outbox.alerts.opened_at is 'When it had lasted long enough to be told; null: not yet.';
-comment on column outbox.alerts.notified_at is 'When it was told last: the notice was queued, not delivered.';
+comment on column outbox.alerts.logged_at is 'When it was told last, be it only to a log.';
+comment on column outbox.alerts.logged_severity is 'As what.';
+comment on column outbox.alerts.notified_at is 'When it was told last by Slack or e-mail: the notice was queued, not delivered.';
 comment on column outbox.alerts.notified_severity is 'As what it was told last.';
-comment on column outbox.alerts.notices is 'How often it was told.';
+comment on column outbox.alerts.notices is 'How often it was told by Slack or e-mail.';
 comment on column outbox.alerts.returns is 'How often it had come back within 2 hours of its end.';
 comment on column outbox.alerts.resolved_at is 'When it was found to be over; null: it is not.';
 comment on constraint alerts_pkey on outbox.alerts is 'An alert is one time that something was wrong.';
@@ -474,7 +478,9 @@ create or replace function outbox.note_alerts(
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  told jsonb;
+  -- By a channel, or only to the log of whoever calls: what a channel has not told is still news to it.
+  heard constant boolean := cardinality(note_alerts.channels) > 0;
+  told  jsonb;
 begin
   -- Two at a time take turns, and the second finds everything told.
   perform pg_advisory_xact_lock(outbox.lock_key('alerts'));
@@ -566,13 +572,19 @@ begin
   into told
   from outbox.alerts
   cross join lateral (
+    select
+      case when heard then alerts.notified_at else alerts.logged_at end,
+      case when heard then alerts.notified_severity else alerts.logged_severity end
+  ) as last_told (at, severity)
+  cross join lateral (
     select case
       when alerts.opened_at is null then null
-      when alerts.resolved_at is not null then case when alerts.resolved_at > alerts.notified_at then 'recovered' end
+      when alerts.resolved_at is not null then
+        case when alerts.resolved_at > greatest(last_told.at, note_alerts.as_of - note_alerts.repeat_after) and last_told.at is not null then 'recovered' end
       when alerts.last_seen_at <> note_alerts.as_of then null
-      when alerts.notified_at is null then 'opened'
-      when alerts.severity < alerts.notified_severity then 'escalated'
-      when alerts.notified_at <= note_alerts.as_of - note_alerts.repeat_after then 'repeated'
+      when last_told.at is null then 'opened'
+      when alerts.severity < last_told.severity then 'escalated'
+      when last_told.at <= note_alerts.as_of - note_alerts.repeat_after then 'repeated'
     end as event
   ) as news
   where news.event is not null;
@@ -585,9 +597,11 @@ begin
 
   update outbox.alerts
   set
-    notified_at       = note_alerts.as_of,
-    notified_severity = alerts.severity,
-    notices           = alerts.notices + 1
+    logged_at         = note_alerts.as_of,
+    logged_severity   = alerts.severity,
+    notified_at       = case when heard then note_alerts.as_of else alerts.notified_at end,
+    notified_severity = case when heard then alerts.severity else alerts.notified_severity end,
+    notices           = alerts.notices + heard::int
   where alerts.id in (select (one ->> 'id')::bigint from jsonb_array_elements(told) as one);
 
   told := jsonb_build_object(
@@ -602,7 +616,7 @@ end
 $$;
 
 comment on function outbox.note_alerts(jsonb, text[], text[], interval, interval, timestamptz) is
-  'Takes note of what was found: findings are rows of find_alerts() as JSON, and others of the same form; unseen are kinds that this caller cannot look for, whose alerts stay as they are. What has lasted is opened; what has not been found for recover_after is resolved (for twice as long each time that it came back within 2 hours, at most 1 hour, so that what comes and goes is no storm of notices). What is new, has become critical, was told repeat_after ago, or is over, is one notice: a job of Graphile Worker for each of channels (slack, email), in the same transaction. What is over is kept for 30 days. Two at a time take turns, so that each thing is told once. Returns the notice; null: nothing is to be told.';
+  'Takes note of what was found: findings are rows of find_alerts() as JSON, and others of the same form; unseen are kinds that this caller cannot look for, whose alerts stay as they are. What has lasted is opened; what has not been found for recover_after is resolved (for twice as long each time that it came back within 2 hours, at most 1 hour, so that what comes and goes is no storm of notices). What is new, has become critical, was told repeat_after ago, or is over, is one notice: a job of Graphile Worker for each of channels (slack, email), in the same transaction. What is over is kept for 30 days. A caller without channels is told for its log alone, and what it was told is still news to the next one with channels. Two at a time take turns, so that each thing is told once. Returns the notice; null: nothing is to be told.';
 --! EndIncluded functions/note_alerts.sql
 --! Included views/open_alerts.sql
 create or replace view outbox.open_alerts as
@@ -639,8 +653,8 @@ comment on column outbox.open_alerts.last_seen_at is 'When it was found last.';
 comment on column outbox.open_alerts.count is 'How many messages; null: it is not about messages.';
 comment on column outbox.open_alerts.sample_ids is 'Some of them.';
 comment on column outbox.open_alerts.help is 'What helps.';
-comment on column outbox.open_alerts.notified_at is 'When it was told last.';
-comment on column outbox.open_alerts.notices is 'How often it was told.';
+comment on column outbox.open_alerts.notified_at is 'When it was told last by Slack or e-mail; null: never.';
+comment on column outbox.open_alerts.notices is 'How often it was told so.';
 comment on column outbox.open_alerts.key is 'Which one; an alert that comes again has the same.';
 --! EndIncluded views/open_alerts.sql
 
