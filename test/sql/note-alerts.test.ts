@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { noon, type On, type Row, useOutbox } from "./outbox-under-test.ts";
 
 const outbox = useOutbox();
@@ -15,6 +15,10 @@ const STOPPED = {
   summary: "stopped",
 };
 
+afterEach(async () => {
+  await outbox.pool.query("delete from outbox_worker._private_jobs");
+});
+
 interface Options {
   readonly unseen?: readonly string[];
   readonly channels?: readonly string[];
@@ -24,7 +28,7 @@ interface Options {
 async function notice(afterMs: number, findings: readonly Row[], options: Options = {}): Promise<Row | null> {
   return await value(
     "select outbox.note_alerts($1, $2, $3, as_of => $4)",
-    [JSON.stringify(findings), options.channels ?? [], options.unseen ?? [], noon(afterMs)],
+    [JSON.stringify(findings), options.channels ?? ["slack"], options.unseen ?? [], noon(afterMs)],
     options.on,
   );
 }
@@ -204,7 +208,37 @@ test("each channel has its job, in the same transaction, in a queue of one at a 
   ]);
   await notice(MINUTE, [HELD], { channels: ["slack", "email"] });
   expect(await jobs()).toHaveLength(2);
-  await outbox.pool.query("delete from outbox_worker._private_jobs");
+});
+
+describe("a caller without a channel", () => {
+  const logged = (afterMs: number, findings: readonly Row[]) => told(afterMs, findings, { channels: [] });
+
+  test("is told each thing once, for its log, and queues nothing", async () => {
+    expect(await logged(0, [HELD])).toEqual(["opened gateway_held:default"]);
+    expect(await logged(MINUTE, [HELD])).toEqual([]);
+    expect(await logged(2 * MINUTE, [{ ...HELD, severity: "critical" }])).toEqual([
+      "escalated gateway_held:default",
+    ]);
+    expect(await logged(5 * HOUR, [HELD])).toEqual(["repeated gateway_held:default"]);
+    expect(await logged(6 * HOUR, [])).toEqual(["recovered gateway_held:default"]);
+    expect(await logged(6 * HOUR + MINUTE, [])).toEqual([]);
+    expect(await rows("select from outbox_worker.jobs where task_identifier like 'notify%'")).toEqual([]);
+  });
+
+  test("takes no news from one that has a channel", async () => {
+    await logged(0, [HELD]);
+    expect(await told(MINUTE, [HELD])).toEqual(["opened gateway_held:default"]);
+    expect(await logged(2 * MINUTE, [HELD])).toEqual([]);
+    expect(await logged(7 * MINUTE, [])).toEqual(["recovered gateway_held:default"]);
+    expect(await told(8 * MINUTE, [])).toEqual(["recovered gateway_held:default"]);
+    expect(await told(9 * MINUTE, [])).toEqual([]);
+  });
+
+  test("leaves it no stale news either", async () => {
+    await told(0, [HELD]);
+    await logged(10 * MINUTE, []);
+    expect(await told(5 * HOUR, [])).toEqual([]);
+  });
 });
 
 test("without Graphile Worker's schema it is noted all the same", async () => {
