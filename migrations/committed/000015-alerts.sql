@@ -1,5 +1,5 @@
 --! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:4fb8d06949af8298ae7eb17179ffc55260172517
+--! Hash: sha1:91ba6b30fdd7dca90f1ef816900f9d9b823cd75c
 --! Message: Alerts
 
 -- The next change of the schema; --!include functions/NAME.sql takes a file from migrations/fixtures.
@@ -91,9 +91,10 @@ create or replace function outbox.find_dead_letters(
   out request     text
 ) returns setof record
 language sql volatile
--- Along the index on died_at, also when the table was small as this was planned.
+-- Along the index on died_at, from the newest on, also where the planner takes what is there for little.
 set jit = off
-set enable_seqscan = off as $$
+set enable_seqscan = off
+set enable_bitmapscan = off as $$
   with lately as materialized (
     select dead.id, dead.gateway, dead.reason::text as reason, dead.died_at
     from outbox.dead_letters as dead
