@@ -275,3 +275,35 @@ test("a person who may read may look, and sees neither numbers nor texts", async
   expect(all.length).toBeGreaterThan(0);
   expect(JSON.stringify(all)).not.toContain("905551234567");
 });
+
+test("reads a bounded number of rows, along the indexes, however much waits and dies", async () => {
+  const client = await outbox.session();
+  await client.query("begin");
+  await client.query(
+    `insert into outbox.messages (recipient, content, available_at, priority)
+     select '+905551234567', 'hi', $1, n % 2 from generate_series(1, 20000) as n`,
+    [noon(-10 * MINUTE)],
+  );
+  await client.query(
+    `insert into outbox.dead_letters (id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason)
+     select n, 'default', 1, '+905551234567', 'hi', '{}', $1, 1, $1, $1, 'exhausted' from generate_series(1000001, 1020000) as n`,
+    [noon(-1)],
+  );
+  const read = () =>
+    rows(
+      `select relname, seq_scan, idx_tup_fetch from pg_stat_xact_user_tables
+       where schemaname = 'outbox' and relname in ('messages', 'dead_letters') order by 1`,
+      [],
+      client,
+    );
+  const before = await read();
+  expect(
+    await rows("select * from outbox.find_alerts(slot_wal => null, as_of => $1)", [noon()], client),
+  ).toHaveLength(4);
+  const after = await read();
+  const fetched = after.map((table, n) => table.idx_tup_fetch - before[n]?.idx_tup_fetch);
+  expect(after.map((table, n) => table.seq_scan - before[n]?.seq_scan)).toEqual([0, 0]);
+  expect(fetched[0]).toBeLessThanOrEqual(10_001);
+  expect(fetched[1]).toBeLessThanOrEqual(3_003);
+  await client.query("rollback");
+});
