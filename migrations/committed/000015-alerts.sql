@@ -1,5 +1,5 @@
 --! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:91ba6b30fdd7dca90f1ef816900f9d9b823cd75c
+--! Hash: sha1:8398e4dde8c99eea50869f614d95d17d6fc11802
 --! Message: Alerts
 
 -- The next change of the schema; --!include functions/NAME.sql takes a file from migrations/fixtures.
@@ -684,7 +684,11 @@ begin
         select
         from outbox.relayers
         where relayers.worker = jobs.locked_by
-          and outbox.relayer_is_alive(relayers.id, relayers.heartbeat_at, unlock_jobs.dead_after, unlock_jobs.as_of)
+          and (
+            outbox.relayer_is_alive(relayers.id, relayers.heartbeat_at, unlock_jobs.dead_after, unlock_jobs.as_of)
+            -- One that has lost its connection will soon be back under another number, and has not let go of its jobs.
+            or relayers.heartbeat_at > unlock_jobs.as_of - interval '5 seconds'
+          )
       )
       and not exists (
         select
@@ -705,7 +709,7 @@ end
 $$;
 
 comment on function outbox.unlock_jobs(timestamptz, interval) is
-  'Frees the jobs of Graphile Workers that no living relayer or watcher has (heard of within dead_after), 5 s after they took them; by itself Graphile Worker would do so after 4 hours. Returns how many workers were gone.';
+  'Frees the jobs of Graphile Workers that no living relayer or watcher has (heard of within dead_after), 5 s after they took them and were last heard of; by itself Graphile Worker would do so after 4 hours. Returns how many workers were gone.';
 --! EndIncluded functions/unlock_jobs.sql
 --! Included functions/rescue.sql
 create or replace function outbox.rescue(
