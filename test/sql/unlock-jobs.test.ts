@@ -100,3 +100,15 @@ test("without any relayer, a watcher frees what the last one had taken, and leav
   expect(await locked()).not.toContain("last");
   expect(await rows("select id from outbox.relayers")).toEqual([{ id }]);
 });
+
+test("a relayer that has just lost its connection keeps its jobs for some seconds", async () => {
+  const { id, client } = await register();
+  await outbox.pool.query("select outbox.heartbeat($1, 'blinking')", [id]);
+  await outbox.pool.query("delete from outbox_worker._private_jobs");
+  await taken("blinking");
+  await outbox.pool.query("update outbox_worker._private_jobs set locked_at = now() - interval '1 minute'");
+  await client.end();
+  expect(await unlock()).toBe(0);
+  expect(await locked()).toContain("blinking");
+  expect(await unlock(fromNow(SECONDS_LATER))).toBe(1);
+});
