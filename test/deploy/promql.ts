@@ -39,7 +39,7 @@ export function namesIn(expr: string): Names {
     if (kind !== "name") continue;
     if (GROUPS.has(text)) {
       if (next() === "(") grouping.push(...until(")").filter((one) => one !== "(" && one !== ","));
-    } else if (next() !== "(" && !GROUPS.has(next() ?? "") && !WORDS.has(text)) {
+    } else if (next() !== "(" && !GROUPS.has(next() ?? "") && !WORDS.has(text.toLowerCase())) {
       selectors.push({ metric: text, matchers: next() === "{" ? matchersOf(until("}")) : [] });
     }
   }

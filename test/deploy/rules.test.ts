@@ -21,7 +21,7 @@ describe.skipIf(promtool === undefined)("promtool", () => {
 
   test("sees each alert fire when it should, and not when it should not", async () => {
     await passes("test", "rules", fileURLToPath(RULES_TEST));
-  });
+  }, 120_000);
 });
 
 test("the cases evaluate all groups, in the order of the file", () => {
