@@ -48,7 +48,7 @@ export const gateways: Row = {
       kind: "states",
       title: "Held",
       description:
-        "throttled: it asked for patience. hold: its answer faults the account or the URL; see outbox.gateway_status.",
+        "throttled: it asked for patience. hold: its answer faults the account or the URL. paused: by a person. select * from outbox.gateway_status.",
       unit: "none",
       queries: [
         {
@@ -66,6 +66,7 @@ export const gateways: Row = {
       unit: "ops",
       queries: [{ expr: `outbox:dead_letters:rate5m{${CHOSEN}} > 0`, legend: "{{gateway}} {{reason}}" }],
       width: 8,
+      otherwise: "none",
     },
     {
       kind: "graph",
