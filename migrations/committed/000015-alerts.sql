@@ -1,5 +1,5 @@
 --! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:8398e4dde8c99eea50869f614d95d17d6fc11802
+--! Hash: sha1:bc2b05bd45e8a9099b9adeddd1a6f73d89e9de6f
 --! Message: Alerts
 
 -- The next change of the schema; --!include functions/NAME.sql takes a file from migrations/fixtures.
@@ -381,7 +381,7 @@ language sql volatile as $$
     null::bigint,
     '{}'::bigint[],
     format(
-      'select * from pg_replication_slots where slot_name = %1$L; if its query store is gone for good: select pg_drop_replication_slot(%1$L);',
+      'npm run query-store -- status; if the store is gone for good: npm run query-store -- drop, or select pg_drop_replication_slot(%L);',
       slots.slot_name
     ),
     null::text
@@ -535,10 +535,11 @@ begin
   from found
   where found.key not in (select known.key from known);
 
-  -- It passed before it had lasted: nobody was told.
+  -- It passed before it had lasted: nobody was told. One look may miss it: a gateway that asks for patience again and again is
+  -- sent to in between.
   delete from outbox.alerts
   where alerts.opened_at is null
-    and alerts.last_seen_at <> note_alerts.as_of
+    and alerts.last_seen_at <= note_alerts.as_of - interval '2 minutes'
     and alerts.kind <> all (note_alerts.unseen);
 
   update outbox.alerts
@@ -617,7 +618,7 @@ end
 $$;
 
 comment on function outbox.note_alerts(jsonb, text[], text[], interval, interval, timestamptz) is
-  'Takes note of what was found: findings are rows of find_alerts() as JSON, and others of the same form; unseen are kinds that this caller cannot look for, whose alerts stay as they are. What has lasted is opened; what has not been found for recover_after is resolved (for twice as long each time that it came back within 2 hours, at most 1 hour, so that what comes and goes is no storm of notices). What is new, has become critical, was told repeat_after ago, or is over, is one notice: a job of Graphile Worker for each of channels (slack, email), in the same transaction. What is over is kept for 30 days. A caller without channels is told for its log alone, and what it was told is still news to the next one with channels. Two at a time take turns, so that each thing is told once. Returns the notice; null: nothing is to be told.';
+  'Takes note of what was found: findings are rows of find_alerts() as JSON, and others of the same form; unseen are kinds that this caller cannot look for, whose alerts stay as they are. What has lasted (a look that missed it aside) is opened; what has not been found for recover_after is resolved (for twice as long each time that it came back within 2 hours, at most 1 hour, so that what comes and goes is no storm of notices). What is new, has become critical, was told repeat_after ago, or is over, is one notice: a job of Graphile Worker for each of channels (slack, email), in the same transaction. What is over is kept for 30 days. A caller without channels is told for its log alone, and what it was told is still news to the next one with channels. Two at a time take turns, so that each thing is told once. Returns the notice; null: nothing is to be told.';
 --! EndIncluded functions/note_alerts.sql
 --! Included views/open_alerts.sql
 create or replace view outbox.open_alerts as
