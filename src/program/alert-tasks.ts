@@ -10,7 +10,7 @@ import { createChannels } from "./channels.ts";
 export interface AlertTasksOptions {
   readonly settings: AlertSettings;
   readonly alerts: Alerts;
-  readonly further?: FurtherFindings;
+  readonly further?: FurtherFindings | undefined;
   readonly log: Logger;
 }
 

@@ -6,6 +6,7 @@ import { createReplayTask } from "../../tasks/replay.ts";
 import type { Config } from "../config/config.ts";
 import type { Alerts } from "../db/alerts.ts";
 import type { Outbox } from "../db/outbox.ts";
+import type { FurtherFindings } from "../ops/alerts/further-findings.ts";
 import type { Logger } from "../ops/log.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import { createWorker, type Worker } from "../ops/worker.ts";
@@ -22,6 +23,8 @@ export interface JobsOptions {
   readonly pool: Pool;
   readonly outbox: Outbox;
   readonly alerts: Alerts;
+  /** What this process can look for beside the database. */
+  readonly further?: FurtherFindings | undefined;
   readonly relay: Relay;
   readonly metrics: Metrics;
   readonly log: Logger;
@@ -55,7 +58,7 @@ export function createJobs(options: JobsOptions): Worker {
         queue: (replay, waitMs) => outbox.queueReplays(replay, waitMs),
         log: tell,
       }),
-      ...createAlertTasks({ settings: config.alerts, alerts, log }),
+      ...createAlertTasks({ settings: config.alerts, alerts, further: options.further, log }),
     } satisfies Record<(typeof TASKS)[number] | "replay", unknown>,
   });
 }

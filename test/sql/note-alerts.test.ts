@@ -135,6 +135,14 @@ describe("what has to last", () => {
     expect(await told(6 * MINUTE, [SHORT])).toEqual([]);
   });
 
+  test("may be missed by one look", async () => {
+    for (let minute = 0; minute < 6; minute += 2) {
+      expect(await told(minute * MINUTE, [SHORT])).toEqual([]);
+      expect(await told((minute + 1) * MINUTE, [])).toEqual([]);
+    }
+    expect(await told(6 * MINUTE, [SHORT])).toEqual(["opened gateway_held:default"]);
+  });
+
   test("begins anew also when it began anew between two looks", async () => {
     await told(0, [{ ...SHORT, since: noon(-4 * MINUTE) }]);
     expect(await told(MINUTE, [{ ...SHORT, since: noon(MINUTE - 1) }])).toEqual([]);
