@@ -57,26 +57,45 @@ it("alert:test sends a notice by every channel, and says what became of each", a
   expect(none.output).toMatch(/^There is no channel to test: set ALERTS_SLACK_URL/m);
 });
 
-it("when the last relayer is killed a watcher tells, and frees what it had taken; when one is back it tells that, too", async () => {
+it("when the last relayer is killed a watcher tells, sends what it was sending, and tells when one is back", async () => {
   const database = await createDatabase();
   onTestFinished(() => database.drop());
   const { url } = database;
   const gateway = await startHttpGateway();
   onTestFinished(() => gateway.close());
-  // No relayer may tell: that would prove nothing.
   const relaying = { DATABASE_URL: url, WEBHOOK_URL: gateway.url };
-  const relayer = startProgram({ env: relaying });
+  const before = hook.requests.length;
+  const told = () => hook.requests.slice(before).map(({ text }) => text);
+
+  const relayer = startProgram({ env: { ...relaying, ...slack() } });
   await relayer.ready();
+  await queryOnce(
+    url,
+    `insert into outbox.dead_letters (id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason)
+     values (0, 'default', 1, '+905551234567', 'hi', '{}', now(), 5, now(), now(), 'rejected')`,
+  );
+  hook.answerWith(() => ({ fault: "hang" }));
+  await queryOnce(url, "select outbox_worker.add_job('alert')");
+  await hook.received(before + 1);
+  relayer.kill("SIGKILL");
+  await relayer.end;
+  hook.answerWith(() => ({ body: "ok" }));
+  // As if some seconds had passed.
+  await queryOnce(
+    url,
+    `update outbox.relayers set heartbeat_at = heartbeat_at - interval '10 s';
+     update outbox_worker._private_jobs set locked_at = locked_at - interval '10 s'`,
+  );
+
   const watch = startProgram({
     env: { DATABASE_URL: url, ALERTS_NO_RELAYER: "1s", ...slack() },
     command: ["watch"],
   });
   expect(await watch.logged(/^watching$/)).toMatchObject({ channels: ["slack"] });
-  const before = hook.requests.length;
-  const told = () => hook.requests.slice(before).map(({ text }) => text);
+  expect(await watch.logged(/^freed the jobs/)).toMatchObject({ workers: 1 });
+  await hook.received(before + 2);
+  expect(told()[1]).toBe(told()[0]);
 
-  relayer.kill("SIGKILL");
-  await relayer.end;
   // What only a relayer does waits for one.
   await queryOnce(url, "select outbox_worker.add_job('maintain', job_key => 'theirs')");
   await queryOnce(url, "insert into outbox.messages (recipient, content) values ('+905551234567', 'hi')");
@@ -92,6 +111,7 @@ it("when the last relayer is killed a watcher tells, and frees what it had taken
   await look(/\*critical\*: no relayer is alive: nothing is sent anywhere/);
   expect(await queryOnce(url, "select kind, severity from outbox.open_alerts")).toEqual([
     { kind: "no_relayer", severity: "critical" },
+    { kind: "new_dead_letters", severity: "warning" },
   ]);
   expect(
     await queryOnce(url, "select locked_at, attempts from outbox_worker.jobs where key = 'theirs'"),
@@ -99,12 +119,16 @@ it("when the last relayer is killed a watcher tells, and frees what it had taken
   expect(gateway.requests).toEqual([]);
   expect(await queryOnce(url, "select count(*)::int from outbox.watchers")).toEqual([{ count: 1 }]);
 
+  // Without a channel, so that only the watcher can tell.
   const next = startProgram({ env: relaying });
   await next.ready();
   await gateway.received(1);
-  await queryOnce(url, "update outbox.alerts set last_seen_at = last_seen_at - interval '10 minutes'");
+  await queryOnce(
+    url,
+    "update outbox.alerts set last_seen_at = last_seen_at - interval '10 minutes' where kind = 'no_relayer'",
+  );
   await look(/\*over\*: no relayer is alive.*It lasted/);
-  expect(told()).toHaveLength(2);
+  expect(told()).toHaveLength(4);
 
   for (const program of [watch, next]) {
     program.kill("SIGTERM");
