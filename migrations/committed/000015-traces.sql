@@ -1,5 +1,5 @@
 --! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:3471a34df4b3244ed8b6f4f88cd838da3a0d36fc
+--! Hash: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
 --! Message: Traces
 
 -- A message has the trace of who puts it in, also by a plain INSERT or COPY.
@@ -8,15 +8,18 @@
 create or replace function outbox.current_traceparent() returns text
 language sql stable as $$
   -- The default of messages.traceparent is the same expression, spelled out: a default calls its functions with the rights of
-  -- whoever inserts, and an INSERT must not need the right to call one of ours.
-  select substring(
-    current_setting('outbox.traceparent', true)
-    from '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$'
-  );
+  -- whoever inserts, and an INSERT must not need the right to call one of ours. LIKE does the counting: a regular expression with
+  -- {32} in it takes five times as long.
+  select
+    case
+      when current_setting('outbox.traceparent', true) like '__-________________________________-________________-__'
+        and current_setting('outbox.traceparent', true) ~ '^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$'
+      then current_setting('outbox.traceparent', true)
+    end;
 $$;
 
 comment on function outbox.current_traceparent() is
-  'The trace that the setting outbox.traceparent names; null if it names none, or is no traceparent of W3C Trace Context.';
+  'The trace that the setting outbox.traceparent names; null if it names none, or does not have the form of a traceparent (W3C Trace Context).';
 --! EndIncluded functions/current_traceparent.sql
 
 --! Included functions/enqueue.sql
@@ -142,11 +145,13 @@ comment on function outbox.enqueue_batch(jsonb) is
 --! EndIncluded functions/enqueue_batch.sql
 
 -- As in outbox.current_traceparent(), which it does not call: see there.
-alter table outbox.messages alter column traceparent set default substring(
-  current_setting('outbox.traceparent', true)
-  from '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$'
-);
+alter table outbox.messages alter column traceparent set default
+  case
+    when current_setting('outbox.traceparent', true) like '__-________________________________-________________-__'
+      and current_setting('outbox.traceparent', true) ~ '^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$'
+    then current_setting('outbox.traceparent', true)
+  end;
 comment on column outbox.messages.traceparent is
-  'W3C trace context, of which each attempt is a part; passed on in the POST. By default that of the setting outbox.traceparent: select set_config(''outbox.traceparent'', ''00-…'', true) before the INSERT, in its transaction. A setting that is none is ignored.';
+  'W3C trace context, of which each attempt is a part; passed on in the POST. By default that of the setting outbox.traceparent: select set_config(''outbox.traceparent'', ''00-…'', true) before the INSERT, in its transaction. A setting of another form is ignored.';
 
 select outbox.grant_roles();
