@@ -10,5 +10,8 @@ export async function startTracing(
   const { createTracing } = await import("../ops/tracing.ts");
   const tracing = createTracing({ ...config.tracing, version, instance: name, log });
   await services.start("tracing", tracing);
+  const { endpoint, sampleRatio } = config.tracing;
+  // Not the whole URL: a token may be in it.
+  log.info({ collector: new URL(endpoint).origin, sample_ratio: sampleRatio }, "spans go to the collector");
   return tracing.tracer;
 }
