@@ -62,21 +62,14 @@ export function createSpans(tracer: OpenTelemetryTracer): Tracer {
 
   function attempt(attributes: Attributes, claim: Claim): AttemptTracer {
     const parent = parentOf(claim);
-    const span = tracer.startSpan(
-      "outbox.attempt",
-      {
-        kind: SpanKind.CLIENT,
-        attributes: {
-          ...attributes,
-          "outbox.message_id": claim.id,
-          "outbox.attempt": claim.attempt,
-          ...(claim.attempt > 1 && { "http.request.resend_count": claim.attempt - 1 }),
-        },
-      },
-      parent === undefined ? ROOT_CONTEXT : contextOf(parent),
-    );
+    const context = parent === undefined ? ROOT_CONTEXT : contextOf(parent);
+    const span = tracer.startSpan("outbox.attempt", { kind: SpanKind.CLIENT }, context);
     const own = span.spanContext();
-    if (span.isRecording()) attempted.set(claim, own);
+    // Most are not, where the ratio is small: they need no attributes.
+    if (span.isRecording()) {
+      attempted.set(claim, own);
+      span.setAttributes(attributes).setAttributes(attemptAttributes(claim));
+    }
     const flags = own.traceFlags | ((parent?.flags ?? 0) & RANDOM);
     return {
       traceparent: formatTraceparent({ traceId: own.traceId, spanId: own.spanId, flags }),
@@ -166,6 +159,14 @@ function serverOf(origin: string): Attributes {
   return {
     "server.address": hostname.replace(/^\[|\]$/g, ""),
     "server.port": Number(port || (protocol === "https:" ? 443 : 80)),
+  };
+}
+
+function attemptAttributes({ id, attempt }: Claim): Attributes {
+  return {
+    "outbox.message_id": id,
+    "outbox.attempt": attempt,
+    ...(attempt > 1 && { "http.request.resend_count": attempt - 1 }),
   };
 }
 
