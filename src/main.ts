@@ -74,7 +74,11 @@ function secretsOf(config: Config): string[] {
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
   const { slackUrl, email } = config.alerts;
   const channels = [...(slackUrl ? secretsInWebhook(slackUrl) : []), email?.password];
-  return [...passwords, ...gateways, ...channels].filter((secret) => secret !== undefined);
+  // By word: of "Bearer …" only the token is one. What is as short as a tenant's number is none, and hiding it would hide too much.
+  const headers = Object.values(config.tracing?.headers ?? {})
+    .flatMap((value) => value.split(" "))
+    .filter((word) => word.length >= 8);
+  return [...passwords, ...gateways, ...channels, ...headers].filter((secret) => secret !== undefined);
 }
 
 /** What `npm run NAME` may ask for, beside api-key, which needs no configuration. */

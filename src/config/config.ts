@@ -60,6 +60,15 @@ export interface Config {
     readonly eventsMs: number;
   };
   readonly alerts: AlertSettings;
+  /** undefined: off. */
+  readonly tracing:
+    | {
+        readonly endpoint: string;
+        readonly headers: Readonly<Record<string, string>>;
+        readonly sampleRatio: number;
+        readonly serviceName: string;
+      }
+    | undefined;
   readonly shutdown: { readonly graceMs: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" };
 }

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { emailAddress } from "./email-address.ts";
-import { apiKeys, emailAddresses, webOrigins } from "./lists.ts";
+import { apiKeys, emailAddresses, headerLines, webOrigins } from "./lists.ts";
 import { countOrOff, durationOrOff, sizeOrOff } from "./thresholds.ts";
-import { pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
+import { collectorUrl, pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
 import {
   duration,
   durationOrSeconds,
@@ -118,6 +118,12 @@ export const schema = z.object({
     events: duration("1d", "36500d").prefault("7d"),
   }),
   alerts,
+  tracing: z.object({
+    endpoint: collectorUrl().optional(),
+    sample_ratio: fraction().prefault(1),
+    service_name: text().prefault("outbox-relayer"),
+    headers: headerLines().prefault([]),
+  }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
   log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),
 });

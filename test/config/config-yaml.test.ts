@@ -47,6 +47,7 @@ test("the defaults", () => {
       slackUrl: undefined,
       email: undefined,
     },
+    tracing: undefined,
     shutdown: { graceMs: 10_000 },
     log: { level: "info" },
   });

@@ -1,5 +1,5 @@
---! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:bc2b05bd45e8a9099b9adeddd1a6f73d89e9de6f
+--! Previous: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
+--! Hash: sha1:9d755c745ae64bb2a37c905c4f01fd181044b019
 --! Message: Alerts
 
 -- The next change of the schema; --!include functions/NAME.sql takes a file from migrations/fixtures.
