@@ -1,4 +1,3 @@
-import { createTransport } from "nodemailer";
 import type { Notice } from "../../db/alerts.ts";
 import { printable } from "../../gateway/printable.ts";
 import type { Channel, Delivery } from "./channel.ts";
@@ -40,6 +39,8 @@ export function createEmail(options: EmailOptions): Channel {
     const { title, ...its } = wordsOf(notice, words);
     const domain = `${notice.installation}.outbox-relayer`;
     const threads = notice.alerts.map(({ id }) => `<alert-${id}@${domain}>`);
+    // Not at the start: most relayers never send a letter.
+    const { createTransport } = await import("nodemailer");
     const transport = createTransport({
       host,
       ...(port === undefined ? {} : { port }),
