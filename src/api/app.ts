@@ -14,6 +14,7 @@ import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
 import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
+import { addAlerts } from "./routes/alerts.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
 import { addEvents } from "./routes/events.ts";
@@ -98,6 +99,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addGateways(app, dependencies, access);
   addStats(app, dependencies, access);
   addRelayers(app, dependencies, access);
+  addAlerts(app, dependencies, access);
   addAudit(app, dependencies, access, cursors);
   addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);

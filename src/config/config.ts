@@ -1,3 +1,4 @@
+import type { AlertSettings } from "./alerts.ts";
 import type { ApiKey } from "./api-keys.ts";
 
 /** What the configuration names about a gateway. What is absent is the DBA's, in `outbox.gateways`. */
@@ -58,6 +59,7 @@ export interface Config {
     readonly auditMs: number | undefined;
     readonly eventsMs: number;
   };
+  readonly alerts: AlertSettings;
   /** undefined: off. */
   readonly tracing:
     | {

@@ -1,6 +1,8 @@
 import { z } from "zod";
-import { apiKeys, headerLines, webOrigins } from "./lists.ts";
-import { collectorUrl, postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
+import { emailAddress } from "./email-address.ts";
+import { apiKeys, emailAddresses, headerLines, webOrigins } from "./lists.ts";
+import { countOrOff, durationOrOff, sizeOrOff } from "./thresholds.ts";
+import { collectorUrl, pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
 import {
   duration,
   durationOrSeconds,
@@ -39,6 +41,27 @@ const webhook = z.object({
   hold_for: duration("1s", "7d").optional(),
   rate_per_second: positive(100_000).optional(),
   burst: integer(1, 100_000).optional(),
+});
+
+const alerts = z.object({
+  new_dead_letters: countOrOff(1, 10_000).prefault(1),
+  dead_letters: countOrOff(1, 9_999).prefault(100),
+  oldest_due_age: durationOrOff("1s", "7d").prefault("5m"),
+  gateway_held: durationOrOff("1s", "7d").prefault("5m"),
+  scheduler_stopped: durationOrOff("1s", "7d").prefault("15m"),
+  no_relayer: durationOrOff("1s", "7d").prefault("1m"),
+  query_store_lag: durationOrOff("1s", "7d").prefault("1m"),
+  slot_wal: sizeOrOff("1MB", "100TB").prefault("1GB"),
+  repeat: duration("1m", "30d").prefault("4h"),
+  recover_after: duration("1m", "1d").prefault("5m"),
+  name: text().prefault("outbox"),
+  link_url: pageUrl().optional(),
+  slack_url: slackUrl().optional(),
+  smtp_url: smtpUrl().optional(),
+  smtp_password: password().optional(),
+  smtp_tls: oneOf("required", "optional").prefault("required"),
+  email_from: emailAddress().optional(),
+  email_to: emailAddresses().prefault([]),
 });
 
 const concurrency = integer(1, 4_096).optional();
@@ -94,6 +117,7 @@ export const schema = z.object({
     audit: duration("1d", "36500d").optional(),
     events: duration("1d", "36500d").prefault("7d"),
   }),
+  alerts,
   tracing: z.object({
     endpoint: collectorUrl().optional(),
     sample_ratio: fraction().prefault(1),
