@@ -13,6 +13,8 @@ const claimOf = (id: number): Claim => ({
   traceparent: null,
   revision: 0,
   expiresAtMs: Number.POSITIVE_INFINITY,
+  priority: 1,
+  dueSinceMs: 0,
 });
 
 /** A lane, and in order what it does; every attempt ends when the test says so. */
