@@ -29,7 +29,16 @@ export function resolve(settings: Settings): Config {
       eventsMs: retention.events,
     },
     shutdown: { graceMs: shutdown.grace },
-    log: { level: log.level },
+    metrics: metrics(settings),
+    log: { level: log.level, levels: onlyNamed(log.levels) },
+  };
+}
+
+function metrics({ host: apiHost, metrics }: Settings): Config["metrics"] {
+  const { host = apiHost, port, token } = metrics;
+  return {
+    ownPort: port === undefined ? undefined : { host, port, loopbackOnly: isLoopback(host) },
+    token,
   };
 }
 

@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { level, levelsOfParts } from "./levels.ts";
 import { apiKeys, webOrigins } from "./lists.ts";
 import { postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
 import {
+  bearerToken,
   duration,
   durationOrSeconds,
   fraction,
@@ -41,6 +43,10 @@ const webhook = z.object({
   burst: integer(1, 100_000).optional(),
 });
 
+/** Of the API. */
+export const DEFAULT_HOST = "127.0.0.1";
+export const DEFAULT_PORT = 8_080;
+
 const concurrency = integer(1, 4_096).optional();
 
 const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
@@ -50,8 +56,8 @@ const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
  * none, so that a configuration that does not name it never writes over what the DBA set there.
  */
 export const schema = z.object({
-  host: text().prefault("127.0.0.1"),
-  port: integer(0, 65_535).prefault(8_080),
+  host: text().prefault(DEFAULT_HOST),
+  port: integer(0, 65_535).prefault(DEFAULT_PORT),
   api: z.object({
     keys: apiKeys().prefault([]),
     cors_origins: webOrigins().prefault([]),
@@ -94,8 +100,13 @@ export const schema = z.object({
     audit: duration("1d", "36500d").optional(),
     events: duration("1d", "36500d").prefault("7d"),
   }),
+  metrics: z.object({
+    port: integer(0, 65_535).optional(),
+    host: text().optional(),
+    token: bearerToken().optional(),
+  }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
-  log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),
+  log: z.object({ level: level().prefault("info"), levels: z.object(levelsOfParts()) }),
 });
 
 export type Settings = z.output<typeof schema>;

@@ -30,7 +30,8 @@ test("the defaults", () => {
       eventsMs: 7 * 86_400_000,
     },
     shutdown: { graceMs: 10_000 },
-    log: { level: "info" },
+    metrics: { ownPort: undefined, token: undefined },
+    log: { level: "info", levels: {} },
   });
 });
 

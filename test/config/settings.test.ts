@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Config } from "../../src/config/config.ts";
+import { PARTS } from "../../src/config/levels.ts";
 import { settingPaths } from "../../src/config/schema.ts";
 import { load, SECRET, yamlOf } from "./loading.ts";
 
@@ -79,7 +80,17 @@ const ROWS: readonly Row[] = [
   ["retention.audit", "4d", (c) => c.retention.auditMs, 345_600_000],
   ["retention.events", "5d", (c) => c.retention.eventsMs, 432_000_000],
   ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
+  ["metrics.port", "9464", (c) => c.metrics.ownPort, { host: "127.0.0.1", port: 9_464, loopbackOnly: true }],
+  ["metrics.token", "0123456789abcdef", (c) => c.metrics.token, "0123456789abcdef"],
   ["log.level", "debug", (c) => c.log.level, "debug"],
+  ...PARTS.map(
+    (part): Row => [
+      `log.levels.${part}`,
+      "trace",
+      (c) => c.log,
+      { level: "info", levels: { [part]: "trace" } },
+    ],
+  ),
 ];
 
 /** Settings that show only beside another. */
@@ -90,8 +101,17 @@ const BESIDE_REDIS_HOST: readonly Row[] = [
   ["redis.ttl", "30m", (c) => c.redis?.ttlMs, 1_800_000],
 ];
 
+const BESIDE_METRICS_PORT: readonly Row[] = [
+  [
+    "metrics.host",
+    "0.0.0.0",
+    (c) => c.metrics.ownPort,
+    { host: "0.0.0.0", port: 9_464, loopbackOnly: false },
+  ],
+];
+
 test("the rows below are all settings", () => {
-  const tested = [...ROWS, ...BESIDE_REDIS_HOST].map(([path]) => path);
+  const tested = [...ROWS, ...BESIDE_REDIS_HOST, ...BESIDE_METRICS_PORT].map(([path]) => path);
   expect(tested.sort()).toEqual(
     settingPaths()
       .map((path) => path.join("."))
@@ -113,6 +133,12 @@ test.each(BESIDE_REDIS_HOST)("%s from YAML and from the environment", (path, giv
   const name = path.replaceAll(".", "_").toUpperCase();
   expect(where(load(yamlOf(path.split("."), given), { REDIS_HOST: "cache" }))).toBe(expected);
   expect(where(load(undefined, { REDIS_HOST: "cache", [name]: given }))).toBe(expected);
+});
+
+test.each(BESIDE_METRICS_PORT)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  expect(where(load(yamlOf(path.split("."), given), { METRICS_PORT: "9464" }))).toStrictEqual(expected);
+  expect(where(load(undefined, { METRICS_PORT: "9464", [name]: given }))).toStrictEqual(expected);
 });
 
 test("the environment wins over YAML, also where YAML is at fault", () => {
