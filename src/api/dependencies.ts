@@ -11,7 +11,7 @@ export interface ApiDependencies {
   readonly ready: () => Readiness;
   readonly alive: () => { alive: boolean; reason?: string };
   /** Left out: there is no /metrics here. */
-  readonly metrics?: () => Promise<{ contentType: string; body: string }>;
+  readonly metrics?: (() => Promise<{ contentType: string; body: string }>) | undefined;
   /** Without it /metrics is for everybody who reaches it. */
   readonly metricsToken?: string | undefined;
   readonly version: string;

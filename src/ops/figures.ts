@@ -3,8 +3,8 @@ import { type Answer, createRemembered } from "./remembered.ts";
 
 /** What Postgres says, as far as it is known now. */
 export interface Figures {
-  /** It answered, be it with an error. */
-  readonly up: boolean;
+  /** It answered, be it with an error; undefined: nobody has asked yet. */
+  readonly up: boolean | undefined;
   readonly queue: readonly QueueFigure[] | undefined;
   readonly server: ServerFigures | undefined;
 }

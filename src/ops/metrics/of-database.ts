@@ -59,7 +59,7 @@ export function createMetricsOfDatabase(registry: Registry): (figures: Figures) 
   );
 
   return ({ up: isUp, queue, server }) => {
-    up(isUp ? 1 : 0);
+    up(isUp === undefined ? undefined : isUp ? 1 : 0);
     for (const labelled of [messages, oldest, held, circuit, bytes, dead]) labelled.reset();
     for (const figure of queue ?? []) {
       const labels = { gateway: figure.gateway, priority: figure.priority };
