@@ -51,7 +51,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
   const role = createRelayerRole(connectionString, warn);
   const pools = createPools(connectionString, role, warn);
-  const metrics = createMetrics({ version, figures: figuresOf(pools.metrics, stage, logs.part("metrics")) });
+  const metrics = createMetrics({
+    version,
+    figures: figuresOf(pools.metrics, stage, () => relay.reachable(), logs.part("metrics")),
+  });
   await services.start("relay pool", { stop: () => pools.relay.end() });
   const outbox = createOutbox(pools.relay);
   const receipts =

@@ -3,13 +3,15 @@ import { type Answer, createRemembered } from "./remembered.ts";
 
 /** What Postgres says, as far as it is known now. */
 export interface Figures {
-  /** It answered, be it with an error; undefined: nobody has asked yet. */
+  /** Whether it answers this relayer; undefined: it was not asked yet. */
   readonly up: boolean | undefined;
   readonly queue: readonly QueueFigure[] | undefined;
   readonly server: ServerFigures | undefined;
 }
 
 export interface FiguresOptions {
+  /** Did Postgres answer the relay when it was last asked? It asks each second. */
+  readonly reachable: () => boolean;
   readonly queue: () => Promise<readonly QueueFigure[]>;
   readonly server: () => Promise<ServerFigures>;
   readonly isOutage: (error: unknown) => boolean;
@@ -49,12 +51,10 @@ export function createFigures(options: FiguresOptions): () => Promise<Figures> {
   }
 
   return async () => {
+    // What was known a moment ago is no longer true then.
+    if (!options.reachable()) return { up: false, queue: undefined, server: undefined };
     const [queue, server] = await Promise.all([askQueue(), askServer()]);
-    return {
-      up: server.kind === "known" || (server.kind === "failed" && !isOutage(server.error)),
-      queue: known(queue),
-      server: known(server),
-    };
+    return { up: true, queue: known(queue), server: known(server) };
   };
 }
 

@@ -70,15 +70,15 @@ describe("levels that are read again", () => {
 
   test("are taken over, and it says what is different", () => {
     const { lines, logs } = logsInto();
-    setLevelsAnew(logs, () => ({ level: "warn", levels: { relay: "debug" } }));
+    setLevelsAnew(logs, () => ({ level: "fatal", levels: { relay: "debug" } }));
     expect(lines).toMatchObject([
       {
         msg: "the log's levels were changed",
         part: "program",
-        levels: { relay: "error → debug", api: "error → warn" },
+        levels: { relay: "error → debug", api: "error → fatal" },
       },
     ]);
-    setLevelsAnew(logs, () => ({ level: "warn", levels: { relay: "debug" } }));
+    setLevelsAnew(logs, () => ({ level: "fatal", levels: { relay: "debug" } }));
     expect(lines[1]).toMatchObject({ msg: "the log's levels were read again; nothing is different" });
   });
 

@@ -12,7 +12,7 @@ export function createMetricsOfDatabase(registry: Registry): (figures: Figures) 
     new Gauge({ name, help, labelNames, registers: [registry] });
   const plain = (name: string, help: string) => absentAtFirst(registry, { name, help });
 
-  const up = plain("outbox_postgres_up", "1 when Postgres answered the last question for these figures.");
+  const up = plain("outbox_postgres_up", "1 while Postgres answers this relayer, which asks each second.");
   const messages = gauge(
     "outbox_messages",
     "Messages in the outbox, of all relayers. Counted to 100,000 (in_flight: for all gateways together), which means so many or more.",

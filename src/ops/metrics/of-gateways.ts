@@ -53,7 +53,7 @@ export function createMetricsOfGateways(registry: Registry): MetricsOfGateways {
   });
   const deadLetters = createCounter(registry, {
     name: "outbox_dead_letters_total",
-    help: "Messages that this relayer's attempts ended without being sent, by reason.",
+    help: "Messages that this relayer's attempts ended without being sent, by reason. What expires or is cancelled while it waits is not counted.",
     labelNames: ["gateway", "reason"],
   });
   /** Changes twice with each message, so it is kept outside and read when somebody asks. */
