@@ -24,6 +24,7 @@ import { startMetricsServer } from "./program/metrics-server.ts";
 import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { createRelaying } from "./program/relaying.ts";
+import { startTracing } from "./program/tracing.ts";
 import type { Services } from "./services.ts";
 
 export interface ProgramOptions {
@@ -49,6 +50,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const stage: Stage = { migrated: false, relaying: false, draining: false };
   let fallbackUrl: string | undefined;
 
+  const tracer = await startTracing(options);
+
   const role = createRelayerRole(connectionString, warn);
   const pools = createPools(connectionString, role, warn);
   const metrics = createMetrics({
@@ -73,6 +76,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     role,
     outbox,
     events,
+    tracer,
     metrics,
     log: relayLog,
     name,

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { level, levelsOfParts } from "./levels.ts";
-import { apiKeys, webOrigins } from "./lists.ts";
-import { postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
+import { apiKeys, headerLines, webOrigins } from "./lists.ts";
+import { collectorUrl, postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
 import {
   bearerToken,
   duration,
@@ -104,6 +104,12 @@ export const schema = z.object({
     port: integer(0, 65_535).optional(),
     host: text().optional(),
     token: bearerToken().optional(),
+  }),
+  tracing: z.object({
+    endpoint: collectorUrl().optional(),
+    sample_ratio: fraction().prefault(1),
+    service_name: text().prefault("outbox-relayer"),
+    headers: headerLines().prefault([]),
   }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
   log: z.object({ level: level().prefault("info"), levels: z.object(levelsOfParts()) }),

@@ -29,6 +29,7 @@ test("the defaults", () => {
       auditMs: undefined,
       eventsMs: 7 * 86_400_000,
     },
+    tracing: undefined,
     shutdown: { graceMs: 10_000 },
     metrics: { ownPort: undefined, token: undefined },
     log: { level: "info", levels: {} },

@@ -35,6 +35,7 @@ describe("who may call what", () => {
     claim: ["outbox_relayer"],
     close_minutes: ["outbox_relayer"],
     configure_gateway: ["outbox_relayer"],
+    current_traceparent: [],
     discreet: [],
     disown: ["outbox_relayer"],
     drop_partitions: [],

@@ -1,5 +1,5 @@
---! Previous: sha1:d415a8a6b0696206fb510c809877522eee196acf
---! Hash: sha1:a4370b2b566be6e1d5fb3685ec73495ff18c75cc
+--! Previous: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
+--! Hash: sha1:3686356638eb64673ce357b9b7fdfd655c60f908
 --! Message: Figures for /metrics; how long a message has waited
 
 -- One column more: how long a message has been due.
