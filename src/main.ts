@@ -18,9 +18,10 @@ import { passwordsIn, secretsInWebhook } from "./config/passwords.ts";
 import { MigrationError } from "./db/migrate.ts";
 import { DatabaseUnusableError } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
-import { createLogger } from "./ops/log.ts";
+import { createLogs } from "./ops/log.ts";
 import { CrontabError, readCrontab } from "./ops/worker.ts";
 import { TASKS } from "./program/jobs.ts";
+import { setLevelsAnew } from "./program/log-levels.ts";
 import { createServices } from "./services.ts";
 
 // By itself V8 lets the heap grow to four times what lives in it. With thousands of messages in flight, each garbage a moment
@@ -78,7 +79,9 @@ function secretsOf(config: Config): string[] {
   const headers = Object.values(config.tracing?.headers ?? {})
     .flatMap((value) => value.split(" "))
     .filter((word) => word.length >= 8);
-  return [...passwords, ...gateways, ...channels, ...headers].filter((secret) => secret !== undefined);
+  return [...passwords, ...gateways, ...channels, ...headers, config.metrics.token].filter(
+    (secret) => secret !== undefined,
+  );
 }
 
 /** What `npm run NAME` may ask for, beside api-key, which needs no configuration. */
@@ -112,7 +115,8 @@ async function main(): Promise<void> {
   }
   const command = commandNamed(name, words);
   const { config, crontab } = readSettings(command.relays);
-  const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
+  const logs = createLogs({ ...config.log, pretty: onTerminal, secrets: secretsOf(config) });
+  const log = logs.part("program");
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
   if (command.database === "configured" && config.databaseUrl === undefined)
     throw new ConfigError([
@@ -171,6 +175,7 @@ async function main(): Promise<void> {
   }
 
   process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", onSignal);
+  process.on("SIGUSR2", () => setLevelsAnew(logs, () => readSettings(command.relays).config.log));
   process.on("uncaughtException", onBug).on("unhandledRejection", onBug);
 
   let running = false;
@@ -182,7 +187,7 @@ async function main(): Promise<void> {
       databaseUrl,
       version,
       name: `${hostname()}:${process.pid}`,
-      log,
+      logs,
       print: (text: string) => void process.stdout.write(text),
       services,
       signal: stopping.signal,

@@ -1,6 +1,6 @@
 import type { ParsedCronItem } from "graphile-worker";
 import type { Config } from "../config/config.ts";
-import type { Logger } from "../ops/log.ts";
+import type { Logs } from "../ops/log.ts";
 import type { Services } from "../services.ts";
 
 /** What main.ts gives to each command. */
@@ -12,7 +12,7 @@ export interface CommandContext {
   readonly version: string;
   /** Host and process, for people. */
   readonly name: string;
-  readonly log: Logger;
+  readonly logs: Logs;
   /** For standard output: what the command was asked for, where a line of the log would not do. */
   readonly print: (text: string) => void;
   /** What runs on is started here, and stopped as the program ends. */

@@ -17,11 +17,12 @@ const QUERY_TIMEOUT_MS = 30_000;
 export const watchCommand: Command = {
   relays: false,
   database: "configured",
-  async run({ config, crontab, databaseUrl: connectionString, name, log, services, signal }) {
+  async run({ config, crontab, databaseUrl: connectionString, name, logs, services, signal }) {
     const lines = crontab.filter(({ task }) => task === "alert");
     if (lines.length === 0)
       throw new CrontabError("The crontab has no line for the task alert, and watch runs no other.");
-    const warn = (message: string) => log.warn(message);
+    const [log, databaseLog] = [logs.part("alerts"), logs.part("database")];
+    const warn = (message: string) => databaseLog.warn(message);
     const role = createRelayerRole(connectionString, warn);
     const common = { connectionString, onConnect: role.become, log: warn };
     const pool = createPool({
@@ -36,10 +37,10 @@ export const watchCommand: Command = {
       pool: createWaitingPool({ ...common, max: 3, applicationName: "outbox-worker" }),
       crontab: lines,
       tasks: createAlertTasks({ settings: config.alerts, alerts, log }),
-      log: (level, message) => log[level](message),
+      log: (level, message) => logs.part("worker")[level](message),
     });
     await throughOutages({ connectionString, log: warn, signal }, async () => {
-      await migrate({ connectionString, log: (message) => log.info(message) });
+      await migrate({ connectionString, log: (message) => databaseLog.info(message) });
       await role.find();
     });
     signal.throwIfAborted();

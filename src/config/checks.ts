@@ -2,6 +2,7 @@ import { parseDuration } from "./duration.ts";
 import { type Environment, environmentName } from "./environment.ts";
 import { type Given, type Section, sectionOf } from "./given.ts";
 import { isLoopback } from "./loopback.ts";
+import { DEFAULT_HOST, DEFAULT_PORT } from "./schema.ts";
 
 /** The faults that no setting has alone. Works on what was given, so that they are told beside all others. */
 export function crossFaults(given: Given, env: Environment, relays: boolean): string[] {
@@ -11,6 +12,7 @@ export function crossFaults(given: Given, env: Environment, relays: boolean): st
     ...delayFaults(given, "retry", "base_delay", "max_delay"),
     ...delayFaults(given, "circuit", "pause", "max_pause"),
     ...emailFaults(given),
+    ...metricsFaults(given),
     ...(relays ? openApiFaults(given) : []),
     ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
   ];
@@ -108,6 +110,20 @@ function openApiFaults({ settings, origin }: Given): string[] {
   if (typeof host !== "string" || host === "" || hasKeys || isLoopback(host)) return [];
   return [
     `${origin(["host"])}: ${JSON.stringify(host)} can be reached from other machines, and the API has no keys: make one with npm run api-key -- NAME SCOPES and set API_KEYS, or listen on 127.0.0.1`,
+  ];
+}
+
+function metricsFaults({ settings, origin }: Given): string[] {
+  const { port, host } = sectionOf(settings, "metrics");
+  if (port === undefined)
+    return host === undefined
+      ? []
+      : [`${origin(["metrics", "host"])}: is for a port of its own; set metrics.port (METRICS_PORT), too`];
+  const apiHost = settings.host ?? DEFAULT_HOST;
+  const same = (host ?? apiHost) === apiHost && String(port) === String(settings.port ?? DEFAULT_PORT);
+  if (!same || String(port) === "0") return [];
+  return [
+    `${origin(["metrics", "port"])}: is the API's port; give it another, or leave it out, for /metrics is there anyway`,
   ];
 }
 

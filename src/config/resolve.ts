@@ -32,7 +32,16 @@ export function resolve(settings: Settings): Config {
     alerts: resolveAlerts(settings.alerts),
     tracing: tracing(settings.tracing),
     shutdown: { graceMs: shutdown.grace },
-    log: { level: log.level },
+    metrics: metrics(settings),
+    log: { level: log.level, levels: onlyNamed(log.levels) },
+  };
+}
+
+function metrics({ host: apiHost, metrics }: Settings): Config["metrics"] {
+  const { host = apiHost, port, token } = metrics;
+  return {
+    ownPort: port === undefined ? undefined : { host, port, loopbackOnly: isLoopback(host) },
+    token,
   };
 }
 

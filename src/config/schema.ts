@@ -1,9 +1,11 @@
 import { z } from "zod";
 import { emailAddress } from "./email-address.ts";
+import { level, levelsOfParts } from "./levels.ts";
 import { apiKeys, emailAddresses, headerLines, webOrigins } from "./lists.ts";
 import { countOrOff, durationOrOff, sizeOrOff } from "./thresholds.ts";
 import { collectorUrl, pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
 import {
+  bearerToken,
   duration,
   durationOrSeconds,
   fraction,
@@ -63,6 +65,9 @@ const alerts = z.object({
   email_from: emailAddress().optional(),
   email_to: emailAddresses().prefault([]),
 });
+/** Of the API. */
+export const DEFAULT_HOST = "127.0.0.1";
+export const DEFAULT_PORT = 8_080;
 
 const concurrency = integer(1, 4_096).optional();
 
@@ -73,8 +78,8 @@ const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
  * none, so that a configuration that does not name it never writes over what the DBA set there.
  */
 export const schema = z.object({
-  host: text().prefault("127.0.0.1"),
-  port: integer(0, 65_535).prefault(8_080),
+  host: text().prefault(DEFAULT_HOST),
+  port: integer(0, 65_535).prefault(DEFAULT_PORT),
   api: z.object({
     keys: apiKeys().prefault([]),
     cors_origins: webOrigins().prefault([]),
@@ -118,6 +123,11 @@ export const schema = z.object({
     events: duration("1d", "36500d").prefault("7d"),
   }),
   alerts,
+  metrics: z.object({
+    port: integer(0, 65_535).optional(),
+    host: text().optional(),
+    token: bearerToken().optional(),
+  }),
   tracing: z.object({
     endpoint: collectorUrl().optional(),
     sample_ratio: fraction().prefault(1),
@@ -125,7 +135,7 @@ export const schema = z.object({
     headers: headerLines().prefault([]),
   }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
-  log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),
+  log: z.object({ level: level().prefault("info"), levels: z.object(levelsOfParts()) }),
 });
 
 export type Settings = z.output<typeof schema>;

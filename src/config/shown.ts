@@ -4,6 +4,7 @@ const SECRET_KEYS = new Set([
   "password",
   "keys",
   "headers",
+  "token",
   "slack_url",
   "smtp_password",
 ]);

@@ -72,6 +72,13 @@ export function headerValue() {
   );
 }
 
+/** RFC 6750. Long enough that nobody guesses it. */
+export function bearerToken() {
+  return setting("at least 16 of the letters, digits and -._~+/ (openssl rand -hex 24 makes one)", (given) =>
+    typeof given === "string" && /^[\w.~+/-]{16,}=*$/.test(given) ? given : undefined,
+  );
+}
+
 /** https://github.com/standard-webhooks/standard-webhooks: `whsec_` and base64 of 24 to 64 bytes. */
 export function signingSecret() {
   return setting("a signing secret: base64 of 24 to 64 bytes, with or without whsec_ before it", (given) => {

@@ -28,6 +28,7 @@ export interface JobsOptions {
   readonly relay: Relay;
   readonly metrics: Metrics;
   readonly log: Logger;
+  readonly alertsLog: Logger;
 }
 
 /** Graphile Worker with the tasks of this project, not started. */
@@ -58,7 +59,12 @@ export function createJobs(options: JobsOptions): Worker {
         queue: (replay, waitMs) => outbox.queueReplays(replay, waitMs),
         log: tell,
       }),
-      ...createAlertTasks({ settings: config.alerts, alerts, further: options.further, log }),
+      ...createAlertTasks({
+        settings: config.alerts,
+        alerts,
+        further: options.further,
+        log: options.alertsLog,
+      }),
     } satisfies Record<(typeof TASKS)[number] | "replay", unknown>,
   });
 }

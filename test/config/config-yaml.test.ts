@@ -49,7 +49,8 @@ test("the defaults", () => {
     },
     tracing: undefined,
     shutdown: { graceMs: 10_000 },
-    log: { level: "info" },
+    metrics: { ownPort: undefined, token: undefined },
+    log: { level: "info", levels: {} },
   });
 });
 

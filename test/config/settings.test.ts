@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Config } from "../../src/config/config.ts";
+import { PARTS } from "../../src/config/levels.ts";
 import { settingPaths } from "../../src/config/schema.ts";
 import { load, SECRET, yamlOf } from "./loading.ts";
 
@@ -98,7 +99,17 @@ const ROWS: readonly Row[] = [
     "http://otel:4318/v1/traces",
   ],
   ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
+  ["metrics.port", "9464", (c) => c.metrics.ownPort, { host: "127.0.0.1", port: 9_464, loopbackOnly: true }],
+  ["metrics.token", "0123456789abcdef", (c) => c.metrics.token, "0123456789abcdef"],
   ["log.level", "debug", (c) => c.log.level, "debug"],
+  ...PARTS.map(
+    (part): Row => [
+      `log.levels.${part}`,
+      "trace",
+      (c) => c.log,
+      { level: "info", levels: { [part]: "trace" } },
+    ],
+  ),
 ];
 
 /** Settings that show only beside another. */
@@ -124,6 +135,15 @@ const BESIDE_EMAIL: readonly Row[] = [
   ["alerts.email_to", "d@example.com", (c) => c.alerts.email?.to.join(), "d@example.com"],
 ];
 
+const BESIDE_METRICS_PORT: readonly Row[] = [
+  [
+    "metrics.host",
+    "0.0.0.0",
+    (c) => c.metrics.ownPort,
+    { host: "0.0.0.0", port: 9_464, loopbackOnly: false },
+  ],
+];
+
 const BESIDE_AN_ENDPOINT: readonly Row[] = [
   ["tracing.sample_ratio", "0.25", (c) => c.tracing?.sampleRatio, 0.25],
   ["tracing.service_name", "sms", (c) => c.tracing?.serviceName, "sms"],
@@ -131,9 +151,13 @@ const BESIDE_AN_ENDPOINT: readonly Row[] = [
 ];
 
 test("the rows below are all settings", () => {
-  const tested = [...ROWS, ...BESIDE_REDIS_HOST, ...BESIDE_EMAIL, ...BESIDE_AN_ENDPOINT].map(
-    ([path]) => path,
-  );
+  const tested = [
+    ...ROWS,
+    ...BESIDE_REDIS_HOST,
+    ...BESIDE_EMAIL,
+    ...BESIDE_AN_ENDPOINT,
+    ...BESIDE_METRICS_PORT,
+  ].map(([path]) => path);
   expect(tested.sort()).toEqual(
     settingPaths()
       .map((path) => path.join("."))
@@ -162,6 +186,12 @@ test.each(BESIDE_EMAIL)("%s from YAML and from the environment", (path, given, w
   const yaml = yamlOf(path.split("."), given);
   expect(where(load(yaml, { ...EMAIL, [name]: undefined }))).toBe(expected);
   expect(where(load(undefined, { ...EMAIL, [name]: given }))).toBe(expected);
+});
+
+test.each(BESIDE_METRICS_PORT)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  expect(where(load(yamlOf(path.split("."), given), { METRICS_PORT: "9464" }))).toStrictEqual(expected);
+  expect(where(load(undefined, { METRICS_PORT: "9464", [name]: given }))).toStrictEqual(expected);
 });
 
 test.each(BESIDE_AN_ENDPOINT)("%s from YAML and from the environment", (path, given, where, expected) => {

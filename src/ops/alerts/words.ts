@@ -1,5 +1,5 @@
 import type { Notice, Told } from "../../db/alerts.ts";
-import { maskNumber } from "../log.ts";
+import { maskPlainNumbers } from "../log/mask-numbers.ts";
 
 /** A notice tells so many alerts in full. */
 const MOST = 20;
@@ -62,7 +62,8 @@ function alertWords(alert: Told, linkUrl: string | undefined): AlertWords {
   return {
     mark: over ? "over" : severity,
     state: stateOf(alert),
-    summary: masked(alert.summary),
+    // There should be none in it: a last net.
+    summary: maskPlainNumbers(alert.summary),
     facts: [
       over ? `It lasted ${lasted}, from ${since}.` : `Since ${since}, for ${lasted}.`,
       ...(count === null || over ? [] : [`${count === 1 ? "1 message" : `${count} messages`}${samples}.`]),
@@ -90,9 +91,4 @@ function stateOf({ event, severity, returns }: Told): string {
 
 function post(method: string, url: string): string {
   return `curl -X ${method} ${url} -H 'Authorization: Bearer …'`;
-}
-
-/** There should be none in it: a last net. */
-function masked(text: string): string {
-  return text.replace(/\+[1-9]\d{6,14}/g, maskNumber);
 }
