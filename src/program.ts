@@ -127,7 +127,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     await mustBePrimary(connectionString);
     await upkeep?.migrateStore();
     await migrate({ connectionString, log: (message) => log.info(message) });
-    await upkeep?.refreshStore();
+    // It may have a large index to make there, for which no message waits.
+    void upkeep?.refreshStore();
     await role.find();
     stage.migrated = true;
     for (const [gateway, settings] of Object.entries(config.gateways)) {

@@ -106,7 +106,7 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
         done.push(...rows.map(({ did }) => `query store: ${did}`));
       }).catch((error: unknown) => {
         // Away: its next turn is in minutes, and others tell that it is away.
-        if (!(error instanceof QueryStoreError) && !isOutage(error)) throw error;
+        if (!isOutage(error instanceof QueryStoreError ? error.cause : error)) throw error;
       });
       return done;
     },
