@@ -22,6 +22,7 @@ import { createJobs } from "./program/jobs.ts";
 import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { createRelaying } from "./program/relaying.ts";
+import { startTracing } from "./program/tracing.ts";
 import { createUpkeep } from "./query-store/upkeep.ts";
 import type { Services } from "./services.ts";
 
@@ -52,6 +53,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
   if (receipts) await services.start("receipts", receipts);
 
+  const tracer = await startTracing(options);
+
   const role = createRelayerRole(connectionString, warn);
   const pools = createPools(connectionString, role, warn);
   await services.start("relay pool", { stop: () => pools.relay.end() });
@@ -68,6 +71,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     role,
     outbox,
     events,
+    tracer,
     metrics,
     log,
     name,

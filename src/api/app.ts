@@ -124,6 +124,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "If-None-Match",
       "Last-Event-ID",
       "X-Request-Id",
+      "traceparent",
     ],
     exposeHeaders: [
       "ETag",
