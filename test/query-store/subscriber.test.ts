@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { createUpkeep } from "../../src/query-store/upkeep.ts";
 import { init, refusal } from "./stores-under-test.ts";
-import { OLD_DAY, useSubscriber } from "./subscriber-under-test.ts";
+import { KEPT, OLD_DAY, useSubscriber } from "./subscriber-under-test.ts";
 
 const TABLES = [
   ...["messages", "sent", "dead_letters", "attempts", "gateways", "relayers", "scheduler"],
@@ -319,5 +319,20 @@ describe("history", () => {
     expect(await where(store, dead)).toEqual(["pending"]);
     expect(await where(store, old)).toEqual(["pending"]);
     await onPrimary("select outbox.cancel($1), outbox.cancel($2)", [dead, old]);
+  });
+
+  test("is left to who may put it in order: another user is told so", async () => {
+    await inStore("create role reader login password 'pw' in role outbox_auditor");
+    const reader = store.replace("librarian", "reader");
+    const upkeep = createUpkeep({
+      databaseUrl: primary,
+      queryDatabaseUrl: reader,
+      kept: KEPT,
+      log: () => {},
+      warn: (message) => expect.fail(message),
+    });
+    expect(await upkeep.maintain()).toEqual([
+      "query store: its housekeeping is not done: permission denied for function maintain_query_store. There: grant outbox_relayer to its user",
+    ]);
   });
 });
