@@ -8,6 +8,7 @@ import { printedApiKey } from "./api-key.ts";
 import { alertTestCommand } from "./commands/alert-test.ts";
 import type { Command } from "./commands/command.ts";
 import { migrateCommand } from "./commands/migrate.ts";
+import { queryStoreCommand } from "./commands/query-store.ts";
 import { notHere, startCommand } from "./commands/start.ts";
 import { watchCommand } from "./commands/watch.ts";
 import type { Config } from "./config/config.ts";
@@ -71,7 +72,12 @@ function readSetting(variable: string, name: string): { readonly text: string; r
 
 /** What may never stand in a log. The embedded database's password is no secret, and a word that logs need. */
 function secretsOf(config: Config): string[] {
-  const passwords = [config.databaseUrl, config.redis?.url].flatMap((url) => (url ? passwordsIn(url) : []));
+  const passwords = [
+    config.databaseUrl,
+    config.queryDatabaseUrl,
+    config.queryStore.primaryUrl,
+    config.redis?.url,
+  ].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
   const { slackUrl, email } = config.alerts;
   const channels = [...(slackUrl ? secretsInWebhook(slackUrl) : []), email?.password];
@@ -90,6 +96,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["migrate", migrateCommand],
   ["watch", watchCommand],
   ["alert:test", alertTestCommand],
+  ["query-store", queryStoreCommand],
 ]);
 
 function commandNamed(name: string, words: readonly string[]): Command {

@@ -9,6 +9,7 @@ import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
+import { mustBePrimary } from "./db/primary.ts";
 import { createRelayerRole } from "./db/relayer-role.ts";
 import { throughOutages } from "./db/wait-for-database.ts";
 import type { Logs } from "./ops/log.ts";
@@ -26,6 +27,7 @@ import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { createRelaying } from "./program/relaying.ts";
 import { startTracing } from "./program/tracing.ts";
+import { createUpkeep } from "./query-store/upkeep.ts";
 import type { Services } from "./services.ts";
 
 export interface ProgramOptions {
@@ -46,6 +48,7 @@ export interface ProgramOptions {
 export async function startProgram(options: ProgramOptions): Promise<Addresses> {
   const { config, databaseUrl: connectionString, name, version, logs, services, signal } = options;
   const [databaseLog, relayLog, apiLog] = [logs.part("database"), logs.part("relay"), logs.part("api")];
+  const queryStoreLog = logs.part("query_store");
   const warn = (message: string) => databaseLog.warn(message);
   const waiting = { connectionString, log: warn, signal };
   const stage: Stage = { migrated: false, relaying: false, draining: false };
@@ -85,6 +88,16 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     workerId: () => worker.id(),
     fallbackUrl: () => fallbackUrl,
   });
+  const upkeep =
+    config.queryDatabaseUrl === undefined
+      ? undefined
+      : createUpkeep({
+          databaseUrl: connectionString,
+          queryDatabaseUrl: config.queryDatabaseUrl,
+          kept: config.queryStore.retention,
+          log: (message) => queryStoreLog.info(message),
+          warn: (message) => queryStoreLog.warn(message),
+        });
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,
@@ -92,6 +105,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     outbox,
     alerts: createAlerts(pools.relay),
     relay,
+    upkeep,
     metrics,
     log: logs.part("worker"),
     alertsLog: logs.part("alerts"),
@@ -132,7 +146,11 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   await services.start("event streams", { stop: () => listeners.abort() });
 
   const gateways = await throughOutages(waiting, async () => {
+    await mustBePrimary(connectionString);
+    await upkeep?.migrateStore();
     await migrate({ connectionString, log: (message) => databaseLog.info(message) });
+    // It may have a large index to make there, for which no message waits.
+    void upkeep?.refreshStore();
     await role.find();
     stage.migrated = true;
     for (const [gateway, settings] of Object.entries(config.gateways)) {

@@ -10,6 +10,7 @@ import type { FurtherFindings } from "../ops/alerts/further-findings.ts";
 import type { Logger } from "../ops/log.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import { createWorker, type Worker } from "../ops/worker.ts";
+import type { QueryStoreUpkeep } from "../query-store/upkeep.ts";
 import type { Relay } from "../relay/relay.ts";
 import { createAlertTasks } from "./alert-tasks.ts";
 
@@ -26,6 +27,8 @@ export interface JobsOptions {
   /** What this process can look for beside the database. */
   readonly further?: FurtherFindings | undefined;
   readonly relay: Relay;
+  /** Of the query store, if there is one. */
+  readonly upkeep: QueryStoreUpkeep | undefined;
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly alertsLog: Logger;
@@ -33,7 +36,7 @@ export interface JobsOptions {
 
 /** Graphile Worker with the tasks of this project, not started. */
 export function createJobs(options: JobsOptions): Worker {
-  const { config, crontab, pool, outbox, alerts, relay, metrics, log } = options;
+  const { config, crontab, pool, outbox, alerts, relay, upkeep, metrics, log } = options;
   const tell = (fields: Record<string, unknown>, message: string) => log.info(fields, message);
   return createWorker({
     pool,
@@ -51,7 +54,10 @@ export function createJobs(options: JobsOptions): Worker {
         log: tell,
       }),
       maintain: createMaintainTask({
-        maintain: () => outbox.maintain(config.retention),
+        maintain: async () => [
+          ...(await outbox.maintain(config.retention)),
+          ...((await upkeep?.maintain()) ?? []),
+        ],
         log: tell,
       }),
       replay: createReplayTask({
