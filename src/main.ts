@@ -5,14 +5,16 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { ServerError } from "./api/server.ts";
 import { printedApiKey } from "./api-key.ts";
+import { alertTestCommand } from "./commands/alert-test.ts";
 import type { Command } from "./commands/command.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { notHere, startCommand } from "./commands/start.ts";
+import { watchCommand } from "./commands/watch.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
-import { passwordsIn } from "./config/passwords.ts";
+import { passwordsIn, secretsInWebhook } from "./config/passwords.ts";
 import { MigrationError } from "./db/migrate.ts";
 import { DatabaseUnusableError } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
@@ -71,11 +73,13 @@ function readSetting(variable: string, name: string): { readonly text: string; r
 function secretsOf(config: Config): string[] {
   const passwords = [config.databaseUrl, config.redis?.url].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
+  const { slackUrl, email } = config.alerts;
+  const channels = [...(slackUrl ? secretsInWebhook(slackUrl) : []), email?.password];
   // By word: of "Bearer …" only the token is one. What is as short as a tenant's number is none, and hiding it would hide too much.
   const headers = Object.values(config.tracing?.headers ?? {})
     .flatMap((value) => value.split(" "))
     .filter((word) => word.length >= 8);
-  return [...passwords, ...gateways, ...headers, config.metrics.token].filter(
+  return [...passwords, ...gateways, ...channels, ...headers, config.metrics.token].filter(
     (secret) => secret !== undefined,
   );
 }
@@ -84,6 +88,8 @@ function secretsOf(config: Config): string[] {
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["start", startCommand({ production, onTerminal })],
   ["migrate", migrateCommand],
+  ["watch", watchCommand],
+  ["alert:test", alertTestCommand],
 ]);
 
 function commandNamed(name: string, words: readonly string[]): Command {
@@ -112,6 +118,10 @@ async function main(): Promise<void> {
   const logs = createLogs({ ...config.log, pretty: onTerminal, secrets: secretsOf(config) });
   const log = logs.part("program");
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
+  if (command.database === "configured" && config.databaseUrl === undefined)
+    throw new ConfigError([
+      `${name} works on the database of the relayers: set DATABASE_URL (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB)`,
+    ]);
   const stopping = new AbortController();
   let embedded: Promise<EmbeddedPostgres> | undefined;
   let exitCode = 0;
@@ -170,7 +180,7 @@ async function main(): Promise<void> {
 
   let running = false;
   try {
-    const databaseUrl = config.databaseUrl ?? (await startEmbedded());
+    const databaseUrl = command.database === "none" ? "" : (config.databaseUrl ?? (await startEmbedded()));
     const context = {
       config,
       crontab,

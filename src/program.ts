@@ -5,6 +5,7 @@ import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
+import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
@@ -89,9 +90,11 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     crontab: options.crontab,
     pool: pools.worker,
     outbox,
+    alerts: createAlerts(pools.relay),
     relay,
     metrics,
     log: logs.part("worker"),
+    alertsLog: logs.part("alerts"),
   });
 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.

@@ -8,6 +8,7 @@ import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
 import { API } from "./documentation.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
 import { ProblemError } from "./problem.ts";
+import { addAlerts } from "./routes/alerts.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
 import { addEvents } from "./routes/events.ts";
@@ -52,6 +53,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addGateways(app, dependencies, access);
   addStats(app, dependencies, access);
   addRelayers(app, dependencies, access);
+  addAlerts(app, dependencies, access);
   addAudit(app, dependencies, access, cursors);
   addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);

@@ -24,6 +24,11 @@ export interface CommandContext {
 export interface Command {
   /** Whether it relays messages, so that production needs a gateway. */
   readonly relays: boolean;
+  /**
+   * `configured`: it does not do with the embedded database. `none`: it needs no database, and `databaseUrl` is empty. Left out: the
+   * configured one, or else the embedded.
+   */
+  readonly database?: "configured" | "none";
   /** What is wrong with the words after its name, a sentence; undefined: nothing. A command without this takes no words. */
   readonly faultIn?: (words: readonly string[]) => string | undefined;
   /** Answers the exit code, or "running" when it goes on until the program is told to stop. */

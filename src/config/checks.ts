@@ -11,6 +11,7 @@ export function crossFaults(given: Given, env: Environment, relays: boolean): st
     ...givenTwiceFaults(given),
     ...delayFaults(given, "retry", "base_delay", "max_delay"),
     ...delayFaults(given, "circuit", "pause", "max_pause"),
+    ...emailFaults(given),
     ...metricsFaults(given),
     ...(relays ? openApiFaults(given) : []),
     ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
@@ -70,6 +71,35 @@ function delayFaults({ settings, origin }: Given, section: string, first: string
     );
     return [`${one}: ${given[first]} is longer than the ${given[longest]} of ${other}`];
   }
+}
+
+const EMAIL = ["smtp_url", "email_from", "email_to"];
+
+/** E-mail is whole or not there. */
+function emailFaults({ settings, origin }: Given): string[] {
+  const alerts = sectionOf(settings, "alerts");
+  const isNamed = (key: string) => Object.hasOwn(alerts, key) && !isEmptyList(alerts[key]);
+  const missing = EMAIL.filter((key) => !isNamed(key));
+  const faults =
+    missing.length === EMAIL.length
+      ? []
+      : missing.map(
+          (key) =>
+            `${origin(["alerts", key])}: missing; e-mail needs ${EMAIL.slice(0, -1).join(", ")} and email_to`,
+        );
+  const { smtp_url: url, smtp_password: password } = alerts;
+  if (password !== undefined) {
+    const parsed = typeof url === "string" ? URL.parse(url) : undefined;
+    const at = origin(["alerts", "smtp_password"]);
+    if (parsed?.username === "" || url === undefined)
+      faults.push(`${at}: there is no user it is of; name one in alerts.smtp_url, as smtp://user@host`);
+    else if (parsed?.password) faults.push(`${at}: alerts.smtp_url has a password, too; give it once`);
+  }
+  return faults;
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
 }
 
 /** Without keys, whoever reaches the API may read every message and stop the relay. */

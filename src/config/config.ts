@@ -1,3 +1,4 @@
+import type { AlertSettings } from "./alerts.ts";
 import type { ApiKey } from "./api-keys.ts";
 import type { LogLevels } from "./levels.ts";
 
@@ -59,6 +60,7 @@ export interface Config {
     readonly auditMs: number | undefined;
     readonly eventsMs: number;
   };
+  readonly alerts: AlertSettings;
   /** undefined: off. */
   readonly tracing:
     | {

@@ -1,3 +1,4 @@
+import { resolveAlerts } from "./alerts.ts";
 import type { Config, GatewaySettings } from "./config.ts";
 import { isLoopback } from "./loopback.ts";
 import type { Settings } from "./schema.ts";
@@ -28,6 +29,7 @@ export function resolve(settings: Settings): Config {
       auditMs: retention.audit,
       eventsMs: retention.events,
     },
+    alerts: resolveAlerts(settings.alerts),
     tracing: tracing(settings.tracing),
     shutdown: { graceMs: shutdown.grace },
     metrics: metrics(settings),

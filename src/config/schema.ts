@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { emailAddress } from "./email-address.ts";
 import { level, levelsOfParts } from "./levels.ts";
-import { apiKeys, headerLines, webOrigins } from "./lists.ts";
-import { collectorUrl, postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
+import { apiKeys, emailAddresses, headerLines, webOrigins } from "./lists.ts";
+import { countOrOff, durationOrOff, sizeOrOff } from "./thresholds.ts";
+import { collectorUrl, pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
 import {
   bearerToken,
   duration,
@@ -43,6 +45,26 @@ const webhook = z.object({
   burst: integer(1, 100_000).optional(),
 });
 
+const alerts = z.object({
+  new_dead_letters: countOrOff(1, 10_000).prefault(1),
+  dead_letters: countOrOff(1, 9_999).prefault(100),
+  oldest_due_age: durationOrOff("1s", "7d").prefault("5m"),
+  gateway_held: durationOrOff("1s", "7d").prefault("5m"),
+  scheduler_stopped: durationOrOff("1s", "7d").prefault("15m"),
+  no_relayer: durationOrOff("1s", "7d").prefault("1m"),
+  query_store_lag: durationOrOff("1s", "7d").prefault("1m"),
+  slot_wal: sizeOrOff("1MB", "100TB").prefault("1GB"),
+  repeat: duration("1m", "30d").prefault("4h"),
+  recover_after: duration("1m", "1d").prefault("5m"),
+  name: text().prefault("outbox"),
+  link_url: pageUrl().optional(),
+  slack_url: slackUrl().optional(),
+  smtp_url: smtpUrl().optional(),
+  smtp_password: password().optional(),
+  smtp_tls: oneOf("required", "optional").prefault("required"),
+  email_from: emailAddress().optional(),
+  email_to: emailAddresses().prefault([]),
+});
 /** Of the API. */
 export const DEFAULT_HOST = "127.0.0.1";
 export const DEFAULT_PORT = 8_080;
@@ -100,6 +122,7 @@ export const schema = z.object({
     audit: duration("1d", "36500d").optional(),
     events: duration("1d", "36500d").prefault("7d"),
   }),
+  alerts,
   metrics: z.object({
     port: integer(0, 65_535).optional(),
     host: text().optional(),

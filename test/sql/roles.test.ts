@@ -53,6 +53,11 @@ describe("who may call what", () => {
     explain_sending: [],
     explain_sent: [],
     explain_waiting: [],
+    find_alerts: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
+    find_dead_letters: [],
+    find_full_slots: [],
+    find_stopped: [],
+    find_waiting: [],
     gateway_must_exist: [],
     gateway_obstacles: [],
     grant_roles: [],
@@ -69,10 +74,12 @@ describe("who may call what", () => {
     message_obstacles: [],
     message_timeline: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     next_due: ["outbox_relayer"],
+    note_alerts: ["outbox_relayer"],
     notify_relayers: [],
     pause: ["outbox_operator", "outbox_relayer"],
     queue_ahead: [],
     queue_figures: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
+    queue_notice: [],
     queue_replays: ["outbox_relayer"],
     rebuild_indexes: [],
     register_relayer: ["outbox_relayer"],
@@ -106,6 +113,7 @@ describe("who may call what", () => {
     unlock_jobs: [],
     unregister_relayer: ["outbox_relayer"],
     utc: [],
+    watch: ["outbox_relayer"],
     wrong_state: [],
   };
 
@@ -214,6 +222,7 @@ describe("who may do what to which table", () => {
 
   /** Of each table and view: what each role may. One that is new stands nowhere, until somebody decides. */
   const TABLES: Readonly<Record<string, Readonly<Record<string, May>>>> = {
+    alerts: READERS,
     all_messages: READERS,
     attempts: READERS,
     audit: READERS,
@@ -234,6 +243,7 @@ describe("who may do what to which table", () => {
       outbox_relayer: { ...READ, insert: OF_A_MESSAGE },
     },
     minutes: READERS,
+    open_alerts: READERS,
     relayer_status: READERS,
     relayers: READERS,
     replays: READERS,
@@ -241,6 +251,7 @@ describe("who may do what to which table", () => {
     sent: READERS,
     snapshots: READERS,
     throughput: READERS,
+    watchers: READERS,
   };
 
   /** Each column, and what an UPDATE may set it to. */

@@ -1,6 +1,6 @@
---! Previous: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
---! Hash: sha1:3686356638eb64673ce357b9b7fdfd655c60f908
---! Message: Figures for /metrics; how long a message has waited
+--! Previous: sha1:9d755c745ae64bb2a37c905c4f01fd181044b019
+--! Hash: sha1:575f9882ad9c1272a04d2281e82d186890305f01
+--! Message: Figures for metrics; how long a message has waited
 
 -- One column more: how long a message has been due.
 drop function outbox.claim(int, text, int, timestamptz, timestamptz[], bigint[]);
@@ -381,15 +381,16 @@ declare
   -- What each role may call. Nobody calls the rest, which these functions do as the owner. A name that is wrong raises.
   producer_calls   constant regproc[] := '{outbox.enqueue, outbox.enqueue_batch, outbox.enqueue_once}';
   auditor_calls    constant regproc[] := '{
-    outbox.events_horizon, outbox.explain, outbox.message_timeline, outbox.queue_figures, outbox.relayer_is_alive,
-    outbox.sent_horizon, outbox.server_figures, outbox.table_figures, outbox.tally, outbox.tally_minute, outbox.tokens}';
+    outbox.events_horizon, outbox.explain, outbox.find_alerts, outbox.message_timeline, outbox.queue_figures,
+    outbox.relayer_is_alive, outbox.sent_horizon, outbox.server_figures, outbox.table_figures, outbox.tally,
+    outbox.tally_minute, outbox.tokens}';
   operator_calls   constant regproc[] := '{
     outbox.cancel, outbox.cancel_replay, outbox.edit, outbox.pause, outbox.replay, outbox.replay_where, outbox.resume,
     outbox.toggle}';
   relayer_calls    constant regproc[] := '{
     outbox.claim, outbox.close_minutes, outbox.configure_gateway, outbox.disown, outbox.heartbeat, outbox.lock_message, outbox.maintain, outbox.next_due,
-    outbox.queue_replays, outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle,
-    outbox.stay_awake, outbox.take_tick, outbox.unregister_relayer}';
+    outbox.note_alerts, outbox.queue_replays, outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle,
+    outbox.stay_awake, outbox.take_tick, outbox.unregister_relayer, outbox.watch}';
   -- What a producer sets of a message, and an operator of a gateway. The rest is state.
   message_columns  constant text[] := '{
     recipient, content, gateway, priority, metadata, dedupe_key, available_at, expires_at, traceparent}';
