@@ -98,7 +98,7 @@ it.each([["frobnicate"], ["migrate", "now"]])("knows no command %s %s", async (.
   expect(output).toBe(
     faults(
       "a fault",
-      `"${command.join(" ")}" is no command; there are start (the default), migrate, watch, alert:test and api-key`,
+      `"${command.join(" ")}" is no command; there are start (the default), migrate, watch, alert:test, query-store and api-key`,
     ),
   );
   expect(code).toBe(1);
