@@ -13,7 +13,9 @@ import { toProblem } from "./error-to-problem.ts";
 import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
-import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
+import { PROBLEMS, ProblemError, type ProblemSlug, problemAnswer } from "./problem.ts";
+import { LSN_HEADER } from "./query-store/lsn.ts";
+import { LAG_HEADER } from "./query-store/reads.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
 import { addEvents } from "./routes/events.ts";
@@ -37,6 +39,13 @@ const KIB = 1_024;
 const MAX_MESSAGES_BYTES = 8 * KIB * KIB;
 const MAX_BODY_BYTES = 64 * KIB;
 
+/** No fault of a request's: what is wrong was said in the log when it began, or goes by what is set up. */
+const EXPECTED: ReadonlySet<ProblemSlug> = new Set([
+  "not-ready",
+  "query-store-unavailable",
+  "search-unavailable",
+]);
+
 /** The whole HTTP face, without a socket: `app.request("/readyz")` answers in process. */
 export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   const { log } = dependencies;
@@ -47,7 +56,7 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
     const { status } = PROBLEMS[problem.slug];
     const fields = { request_id: c.get("requestId"), method: c.req.method, path: c.req.path, err: error };
     if (status === 500) log("error", fields, "a request failed unexpectedly");
-    else if (status > 500 && problem.slug !== "not-ready")
+    else if (status > 500 && !EXPECTED.has(problem.slug))
       log("warn", fields, "a request could not be served");
     return problemAnswer(c, problem);
   });
@@ -85,20 +94,20 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   const access = createAccesses(dependencies);
   const cursors = createCursors(dependencies.pool);
   // Before the messages by id: "sent" is none.
-  addSentMessages(app, dependencies, access, cursors);
-  addDeadLetters(app, dependencies, access, cursors);
+  addSentMessages(app, access, cursors);
+  addDeadLetters(app, access, cursors);
   addReplayDeadLetters(app, dependencies, access);
   addReplays(app, dependencies, access, cursors);
-  addMessages(app, dependencies, access, cursors);
+  addMessages(app, access, cursors);
   addNewMessages(app, dependencies, access);
   addMessage(app, dependencies, access);
-  addExplanation(app, dependencies, access);
+  addExplanation(app, access);
   addMessageChanges(app, dependencies, access);
   addScheduler(app, dependencies, access);
   addGateways(app, dependencies, access);
-  addStats(app, dependencies, access);
-  addRelayers(app, dependencies, access);
-  addAudit(app, dependencies, access, cursors);
+  addStats(app, access);
+  addRelayers(app, access);
+  addAudit(app, access, cursors);
   addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
@@ -123,6 +132,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "If-Match",
       "If-None-Match",
       "Last-Event-ID",
+      LSN_HEADER,
       "X-Request-Id",
     ],
     exposeHeaders: [
@@ -133,6 +143,8 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "RateLimit",
       "RateLimit-Policy",
       "Retry-After",
+      LSN_HEADER,
+      LAG_HEADER,
       "X-Request-Id",
     ],
     maxAge: 600,

@@ -25,8 +25,17 @@ const GUARDED = [
   "database-unavailable",
 ] as const;
 
-/** What a route that reads may answer besides its own problems. */
-export const READING = [...GUARDED, "not-acceptable", "query-too-slow"] as const;
+/** What a route that reads may answer besides its own problems. Each takes a header, X-Outbox-LSN. */
+export const READING = [
+  ...GUARDED,
+  "invalid-request",
+  "not-acceptable",
+  "query-store-unavailable",
+  "query-too-slow",
+] as const;
+
+/** What the stream of events, which the primary alone knows at once, may answer besides its own problems. */
+export const STREAMING = [...GUARDED, "not-acceptable", "query-too-slow"] as const;
 
 /** What a route that changes something may answer besides its own problems. */
 export const CHANGING = [
