@@ -66,7 +66,12 @@ function readSetting(variable: string, name: string): { readonly text: string; r
 
 /** What may never stand in a log. The embedded database's password is no secret, and a word that logs need. */
 function secretsOf(config: Config): string[] {
-  const passwords = [config.databaseUrl, config.redis?.url].flatMap((url) => (url ? passwordsIn(url) : []));
+  const passwords = [
+    config.databaseUrl,
+    config.queryDatabaseUrl,
+    config.queryStore.primaryUrl,
+    config.redis?.url,
+  ].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
   return [...passwords, ...gateways].filter((secret) => secret !== undefined);
 }

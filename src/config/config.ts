@@ -24,6 +24,15 @@ export interface GatewaySettings {
   readonly circuitProbes?: number;
 }
 
+/** How long a logical subscriber keeps what it has; undefined: for ever. */
+export interface StoreRetention {
+  readonly sentMs: number | undefined;
+  readonly attemptsMs: number | undefined;
+  readonly deadLettersMs: number | undefined;
+  readonly auditMs: number | undefined;
+  readonly eventsMs: number | undefined;
+}
+
 export interface Config {
   readonly host: string;
   /** 0 is any free port. */
@@ -38,6 +47,16 @@ export interface Config {
   };
   /** undefined: no database is configured. */
   readonly databaseUrl: string | undefined;
+  /** undefined: every question goes to the primary. */
+  readonly queryDatabaseUrl: string | undefined;
+  readonly queryStore: {
+    /** With a longer lag the store counts as away. */
+    readonly maxLagMs: number;
+    readonly whenAway: "primary" | "unavailable";
+    /** How a logical subscriber reaches the primary; undefined: by `databaseUrl`. */
+    readonly primaryUrl: string | undefined;
+    readonly retention: StoreRetention;
+  };
   readonly embeddedPostgres: { readonly port: number; readonly dataDir: string };
   /** undefined: no Redis. */
   readonly redis: { readonly url: string; readonly ttlMs: number } | undefined;

@@ -5,13 +5,26 @@ import { composeUrl } from "./urls.ts";
 
 /** The settings as the program uses them: units in names, sections merged, URLs composed. */
 export function resolve(settings: Settings): Config {
-  const { embedded_postgres, relay, retention, shutdown, log } = settings;
+  const { embedded_postgres, query_store, relay, retention, shutdown, log } = settings;
   return {
     host: settings.host,
     port: settings.port,
     loopbackOnly: isLoopback(settings.host),
     api: { keys: settings.api.keys, corsOrigins: settings.api.cors_origins },
     databaseUrl: settings.database_url ?? postgresFromParts(settings.postgres),
+    queryDatabaseUrl: settings.query_database_url,
+    queryStore: {
+      maxLagMs: query_store.max_lag,
+      whenAway: query_store.when_away,
+      primaryUrl: query_store.primary_url,
+      retention: {
+        sentMs: query_store.retention.sent,
+        attemptsMs: query_store.retention.attempts,
+        deadLettersMs: query_store.retention.dead_letters,
+        auditMs: query_store.retention.audit,
+        eventsMs: query_store.retention.events,
+      },
+    },
     embeddedPostgres: { port: embedded_postgres.port, dataDir: embedded_postgres.data_dir },
     redis: redis(settings.redis),
     relay: {

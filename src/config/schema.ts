@@ -64,6 +64,19 @@ export const schema = z.object({
     password: password().optional(),
     db: text().optional(),
   }),
+  query_database_url: postgresUrl().optional(),
+  query_store: z.object({
+    max_lag: duration("1s", "1d").prefault("30s"),
+    when_away: oneOf("primary", "unavailable").prefault("primary"),
+    primary_url: postgresUrl().optional(),
+    retention: z.object({
+      sent: duration("1d", "36500d").optional(),
+      attempts: duration("1d", "36500d").optional(),
+      dead_letters: duration("1d", "36500d").optional(),
+      audit: duration("1d", "36500d").optional(),
+      events: duration("1d", "36500d").optional(),
+    }),
+  }),
   embedded_postgres: z.object({
     port: integer(1, 65_535).prefault(54_329),
     data_dir: text().prefault(".data/postgres"),

@@ -64,6 +64,11 @@ test.each([
   ["database_url", "mysql://localhost/x"],
   ["database_url", "postgres:localhost"],
   ["database_url", "localhost:5432/x"],
+  ["query_database_url", "mysql://localhost/x"],
+  ["query_store.max_lag", "999ms"],
+  ["query_store.when_away", "503"],
+  ["query_store.primary_url", "localhost"],
+  ["query_store.retention.sent", "23h"],
   ["redis.url", "http://localhost"],
   ["redis.ttl", "0"],
   ["redis.ttl", "1.5"],
@@ -122,6 +127,8 @@ test.each([
   ["DATABASE_URL", "mysql://user:1?hunter2@db/x"],
   ["DATABASE_URL", "user:hunter2@db/x"],
   ["DATABASE_URL", "mysql://db/x?password=a@hunter2"],
+  ["QUERY_DATABASE_URL", "mysql://user:hunter2@db/x"],
+  ["QUERY_STORE_PRIMARY_URL", "mysql://user:hunter2@db/x"],
   ["REDIS_URL", "http://:hunter2@cache"],
 ])("%s=%j is told without the secret", (name, value) => {
   const faults = faultsOf("gateways:\n  bulk:\n", { [name]: value });
