@@ -5,19 +5,21 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { ServerError } from "./api/server.ts";
 import { printedApiKey } from "./api-key.ts";
-import { banner } from "./banner.ts";
+import type { Command } from "./commands/command.ts";
+import { migrateCommand } from "./commands/migrate.ts";
+import { notHere, startCommand } from "./commands/start.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
-import { passwordsIn, withoutPassword } from "./config/passwords.ts";
-import { MigrationError, migrate } from "./db/migrate.ts";
-import { DatabaseUnusableError, throughOutages } from "./db/wait-for-database.ts";
+import { passwordsIn } from "./config/passwords.ts";
+import { MigrationError } from "./db/migrate.ts";
+import { DatabaseUnusableError } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
-import { createLogger, type Logger } from "./ops/log.ts";
+import { createLogger } from "./ops/log.ts";
 import { CrontabError, readCrontab } from "./ops/worker.ts";
-import { startProgram, TASKS } from "./program.ts";
-import { createServices, type Services } from "./services.ts";
+import { TASKS } from "./program/jobs.ts";
+import { createServices } from "./services.ts";
 
 // By itself V8 lets the heap grow to four times what lives in it. With thousands of messages in flight, each garbage a moment
 // later, that was 100 MB for nothing.
@@ -76,21 +78,35 @@ function secretsOf(config: Config): string[] {
   return [...passwords, ...gateways].filter((secret) => secret !== undefined);
 }
 
+/** What `npm run NAME` may ask for, beside api-key, which needs no configuration. */
+const COMMANDS: ReadonlyMap<string, Command> = new Map([
+  ["start", startCommand({ production, onTerminal })],
+  ["migrate", migrateCommand],
+]);
+
+function commandNamed(name: string, words: readonly string[]): Command {
+  const command = COMMANDS.get(name);
+  const said = `"${[name, ...words].join(" ")}"`;
+  if (command === undefined || (command.faultIn === undefined && words.length > 0)) {
+    const others = [...COMMANDS.keys()].slice(1).join(", ");
+    throw new ConfigError([`${said} is no command; there are start (the default), ${others} and api-key`]);
+  }
+  const fault = command.faultIn?.(words);
+  if (fault !== undefined) throw new ConfigError([`${said}: ${fault}`]);
+  return command;
+}
+
 async function main(): Promise<void> {
-  const [command = "start", ...rest] = process.argv.slice(2);
-  if (command === "api-key") {
-    const printed = printedApiKey(rest);
+  const [name = "start", ...words] = process.argv.slice(2);
+  if (name === "api-key") {
+    const printed = printedApiKey(words);
     if (typeof printed === "string") process.stdout.write(printed);
     else process.stderr.write(`${printed.fault}\n`);
     process.exitCode = typeof printed === "string" ? 0 : 2;
     return;
   }
-  if (!["start", "migrate"].includes(command) || rest.length > 0) {
-    throw new ConfigError([
-      `"${[command, ...rest].join(" ")}" is no command; there are start (the default), migrate and api-key`,
-    ]);
-  }
-  const { config, crontab } = readSettings(command === "start");
+  const command = commandNamed(name, words);
+  const { config, crontab } = readSettings(command.relays);
   const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
   const stopping = new AbortController();
@@ -151,29 +167,22 @@ async function main(): Promise<void> {
   let running = false;
   try {
     const databaseUrl = config.databaseUrl ?? (await startEmbedded());
-    if (command === "migrate") {
-      await throughOutages(
-        { connectionString: databaseUrl, log: (message) => log.warn(message), signal: stopping.signal },
-        () => migrate({ connectionString: databaseUrl, log: (message) => log.info(message) }),
-      );
-      log.info("the database is up to date");
-      return await shutDown();
-    }
-    const started = await startProgram({
+    const context = {
       config,
       crontab,
       databaseUrl,
-      fallbackGateway: production ? undefined : () => startFallbackGateway(services, log),
       version,
       name: `${hostname()}:${process.pid}`,
       log,
+      print: (text: string) => void process.stdout.write(text),
       services,
       signal: stopping.signal,
-    });
-    const psql = config.databaseUrl === undefined ? databaseUrl : withoutPassword(databaseUrl);
-    const addresses = { ...started, psql };
-    if (onTerminal) process.stdout.write(banner(addresses));
-    else log.info(addresses, "ready");
+    };
+    const result = await command.run(context, words);
+    if (result !== "running") {
+      exitCode = result;
+      return await shutDown();
+    }
     running = true;
     if (stopping.signal.aborted) await shutDown();
   } catch (error) {
@@ -184,26 +193,6 @@ async function main(): Promise<void> {
     }
     await shutDown();
   }
-}
-
-/** The production image is made without the demo, whatever NODE_ENV says in it. */
-function notHere(cause: NodeJS.ErrnoException): never {
-  if (cause.code !== "ERR_MODULE_NOT_FOUND") throw cause;
-  throw new ConfigError([
-    "This installation has no database and no gateway of its own: set DATABASE_URL (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB) and WEBHOOK_URL",
-  ]);
-}
-
-/** A gateway that accepts everything and shows it, so that there is something to see without an account anywhere. */
-async function startFallbackGateway(services: Services, log: Logger): Promise<string> {
-  const { startDemoGateway } = await import("./demo/gateway.ts").catch(notHere);
-  const gateway = await startDemoGateway({
-    port: 0,
-    log: ({ to, content, messageId }) =>
-      log.info({ to, content, gateway_message_id: messageId }, "demo gateway accepted"),
-  });
-  await services.start("demo gateway", gateway);
-  return gateway.url;
 }
 
 main().catch((error: unknown) => {

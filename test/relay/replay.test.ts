@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readCrontab } from "../../src/ops/worker.ts";
-import { TASKS } from "../../src/program.ts";
+import { TASKS } from "../../src/program/jobs.ts";
 import { createReplayTask } from "../../tasks/replay.ts";
 import { useDatabase } from "../support/database.ts";
 import { eventually } from "../support/eventually.ts";
