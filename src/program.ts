@@ -20,6 +20,7 @@ import { gatewayAddress } from "./program/gateway-address.ts";
 import { createJobs } from "./program/jobs.ts";
 import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
+import { configuredStore } from "./program/query-store.ts";
 import { createRelaying } from "./program/relaying.ts";
 import type { Services } from "./services.ts";
 
@@ -85,9 +86,12 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   await services.start("API pool", { stop: () => pools.api.end() });
+  const reading = configuredStore(config, pools.api, log);
+  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const listeners = new AbortController();
   const app = createApp({
     pool: pools.api,
+    queryStore: reading?.store,
     version,
     keys: config.api.keys,
     corsOrigins: config.api.corsOrigins,
@@ -97,7 +101,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     eventsKeptMs: Math.min(config.retention.eventsMs, config.retention.sentMs),
     metrics: () => metrics.render(),
     alive: () => liveness(stage, relay),
-    ready: () => readiness(stage, relay, session),
+    ready: () => readiness(stage, relay, session, reading?.store),
   });
   const server = await startServer({
     app,
@@ -130,6 +134,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   }
   signal.throwIfAborted();
 
+  if (reading) await services.start("query store", reading.store);
   await services.start("session", session);
   await services.start("relay", {
     start: () => relay.start(),

@@ -27,7 +27,7 @@ export const q = z
 
 /** The condition, of outbox.all_messages; `parameter` stands for what is looked for. */
 export function searchCondition(parameter: string): string {
-  return `outbox.search_vector(content, metadata) @@ websearch_to_tsquery('simple', ${parameter})`;
+  return `outbox.search_vector(content, metadata) @@ websearch_to_tsquery('pg_catalog.simple', ${parameter})`;
 }
 
 export const SEARCH_UNAVAILABLE = {

@@ -1,8 +1,10 @@
 import type { Readiness } from "../api/dependencies.ts";
 import { withoutAnswer } from "../api/pii.ts";
+import type { QueryStore } from "../api/query-store/query-store.ts";
 import type { Gateway } from "../db/outbox.ts";
 import type { Relay } from "../relay/relay.ts";
 import type { Session } from "../relay/session.ts";
+import { storePart } from "./query-store.ts";
 
 /** What the probes have to know that no part knows by itself. */
 export interface Stage {
@@ -20,7 +22,7 @@ export function liveness(stage: Stage, relay: Relay): { alive: boolean; reason?:
   return { alive: false, reason: `the relay loop has not turned for ${Math.round(stillMs / 1_000)} s` };
 }
 
-export function readiness(stage: Stage, relay: Relay, session: Session): Readiness {
+export function readiness(stage: Stage, relay: Relay, session: Session, store?: QueryStore): Readiness {
   const parts = {
     migrated: { ok: stage.migrated },
     database: { ok: relay.reachable() },
@@ -28,6 +30,7 @@ export function readiness(stage: Stage, relay: Relay, session: Session): Readine
     not_draining: { ok: !stage.draining },
     // Its messages wait, and the others' go on: no reason to take this relayer away.
     gateways: { ok: true, ...stoppedGateways(relay.gateways()) },
+    ...(store === undefined ? {} : { query_store: storePart(store) }),
   };
   return { ready: Object.values(parts).every(({ ok }) => ok), parts };
 }

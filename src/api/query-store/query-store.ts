@@ -43,7 +43,6 @@ export interface QueryStoreOptions {
   readonly whenAway: QueryStore["whenAway"];
   readonly maxLagMs: number;
   readonly log: Log;
-  readonly everyMs?: number;
 }
 
 const EVERY_MS = 1_000;
@@ -81,7 +80,9 @@ interface StateRow {
  * is, whatever its own clock and its own view of the replication say.
  */
 export function createQueryStore(options: QueryStoreOptions): QueryStore {
-  const { primary, pool, whenAway, maxLagMs, log, everyMs = EVERY_MS } = options;
+  const { primary, pool, whenAway, maxLagMs, log } = options;
+  // The lag counts from the last beat that was seen: between two of them it must not come near the limit.
+  const everyMs = Math.min(EVERY_MS, maxLagMs / 4);
   const stopping = new AbortController();
   const { signal } = stopping;
   const created = new Date();
