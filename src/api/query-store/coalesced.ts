@@ -16,8 +16,9 @@ export function coalesced(work: () => Promise<void>): () => Promise<void> {
   }
 
   return () => {
+    if (next !== undefined) return next;
     if (running === undefined) return begin();
-    next ??= running.then(begin, begin);
+    next = running.then(begin, begin);
     return next;
   };
 }

@@ -90,6 +90,7 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
   let made: Made | undefined;
   let seen: Seen | undefined;
   let away: string | undefined = "it has not been looked at yet";
+  /** Once the first beat has had time to come: the ones before it may be of long ago. */
   let looked = false;
   /** Since when the primary makes no beats because it does not answer. */
   let silentSinceMs: number | undefined;
@@ -123,8 +124,8 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
       away = undefined;
     } catch (error) {
       away = reasonOf(error);
+      looked = true;
     }
-    looked = true;
     condition();
   });
 
@@ -138,7 +139,7 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
     const lag = lagMs();
     const lags = lag === undefined || lag > maxLagMs;
     const state = away !== undefined ? "away" : lags ? "lagging" : "usable";
-    if (looked && told?.state !== state) {
+    if (told?.state !== state && (looked || state === "usable")) {
       told = { state, since: new Date() };
       tell(state, lag);
     }
@@ -170,6 +171,8 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
         await waited(ms);
         await look();
       }
+      looked = true;
+      condition();
       await waited(Math.max(everyMs / 2, everyMs - (performance.now() - began)));
     }
   }
@@ -199,6 +202,7 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
 
     doubt(error) {
       away = reasonOf(error);
+      looked = true;
       condition();
     },
 
