@@ -216,6 +216,28 @@ test("a store that lacks what this version asks for is made up for, and the log 
   expect(served.queryStore.condition().state).toBe("usable");
 });
 
+test("what a standby had to give up, because it must go on, is asked of the primary", async () => {
+  const served = await standIn.serve();
+  await served.becomes("usable");
+  await standIn.store.query("alter function outbox.explain(bigint, timestamptz) rename to explain_well");
+  await standIn.store.query(
+    `create function outbox.explain(id bigint) returns setof text language plpgsql as $$
+     begin
+       raise exception using errcode = '40001', message = 'canceling statement due to conflict with recovery';
+     end $$`,
+  );
+  onTestFinished(async () => {
+    await standIn.store.query("drop function outbox.explain(bigint)");
+    await standIn.store.query("alter function outbox.explain_well(bigint, timestamptz) rename to explain");
+  });
+  const { rows } = await standIn.primary.query(
+    "insert into outbox.messages (recipient, content) values ('+905551234567', 'hi') returning id",
+  );
+  const answer = await served.request(`/api/v1/messages/${rows[0].id}/explanation`);
+  expect([answer.status, answer.headers.get(LAG)]).toEqual([200, null]);
+  expect(served.queryStore.condition().state).toBe("usable");
+});
+
 test("while the primary is away the store answers, and its lag stands still", async () => {
   const parts = { ...READY.parts, database: { ok: true } };
   let primary = standIn.primary as Pick<typeof standIn.primary, "query" | "connect">;
