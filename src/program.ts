@@ -86,7 +86,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   await services.start("API pool", { stop: () => pools.api.end() });
-  const reading = configuredStore(config, pools.api, log);
+  const reading = configuredStore({ config, primary: pools.api, log });
   if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const listeners = new AbortController();
   const app = createApp({

@@ -13,8 +13,17 @@ export interface ConfiguredStore {
   readonly pool: Pool;
 }
 
+export interface ConfiguredStoreOptions {
+  readonly config: Config;
+  readonly primary: Pool;
+  readonly log: Logger;
+  /** See QueryStoreOptions. */
+  readonly onLag?: (seconds: number | undefined) => void;
+}
+
 /** The query store of the configuration, not started; undefined without one. */
-export function configuredStore(config: Config, primary: Pool, log: Logger): ConfiguredStore | undefined {
+export function configuredStore(options: ConfiguredStoreOptions): ConfiguredStore | undefined {
+  const { config, primary, log, onLag } = options;
   if (config.queryDatabaseUrl === undefined) return undefined;
   const pool = createPool({
     connectionString: config.queryDatabaseUrl,
@@ -29,6 +38,7 @@ export function configuredStore(config: Config, primary: Pool, log: Logger): Con
     pool,
     ...config.queryStore,
     log: (level, fields, message) => log[level](fields, message),
+    ...(onLag && { onLag }),
   });
   return { store, pool };
 }
@@ -42,17 +52,12 @@ export function storePart(store: QueryStore): { ok: true; detail?: string } {
   return { ok: true, detail: `${obstacle} Since ${condition.since.toISOString()} ${instead}.` };
 }
 
-/** For alerts. */
-export interface StoreFinding {
-  /** It does not answer, or is no query store. */
-  readonly away: boolean;
-  /** Since when it is as it is. */
-  readonly since: Date;
-  /** Undefined: it was never seen to follow. */
-  readonly lagMs: number | undefined;
-}
-
-export function storeFinding(store: QueryStore): StoreFinding {
-  const { state, since, lagMs } = store.condition();
-  return { away: state === "away", since, lagMs };
+/** For alerts: how far behind it is, or why it cannot be told. */
+export async function storeLag(
+  store: QueryStore,
+): Promise<{ readonly lagMs: number } | { readonly away: string }> {
+  const { state, lagMs, reason } = store.condition();
+  if (state === "away" || lagMs === undefined)
+    return { away: reason ?? "it has never followed the primary yet" };
+  return { lagMs };
 }

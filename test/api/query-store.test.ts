@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from "vitest";
+import { storeLag, storePart } from "../../src/program/query-store.ts";
 import { eventually } from "../support/eventually.ts";
 import { NOBODY, poolFor, READY } from "./api-under-test.ts";
 import type { OpenApiDocument } from "./documented-answers.ts";
@@ -67,7 +68,8 @@ test("changes are made on the primary, and the events are heard there", async ()
 });
 
 test("a store that lags is left alone until it has caught up, and each change is told once", async () => {
-  const served = await standIn.serve({ maxLagMs: SHORT_LAG_MS });
+  const lags: (number | undefined)[] = [];
+  const served = await standIn.serve({ maxLagMs: SHORT_LAG_MS, onLag: (seconds) => lags.push(seconds) });
   await served.becomes("usable");
   expect(await placeAsked(served)).toBe("store");
   standIn.freeze();
@@ -80,6 +82,8 @@ test("a store that lags is left alone until it has caught up, and each change is
     (now) => (now.lagMs ?? 0) > (lagMs ?? 0) + 300,
   );
   expect(served.queryStore.condition().since).toEqual(since);
+  expect(await storeLag(served.queryStore)).toEqual({ lagMs: expect.any(Number) });
+  expect(Math.max(...lags.map(Number))).toBeGreaterThan(SHORT_LAG_MS / 1_000 / 2);
   standIn.thaw();
   await served.becomes("usable");
   expect(await placeAsked(served)).toBe("store");
@@ -102,6 +106,11 @@ test("a store that is away is told once, with why, and the primary answers", asy
   expect(messages(served)).toEqual([
     "warn: the query store is away: connect ECONNREFUSED 127.0.0.1:1; reads go to the primary",
   ]);
+  expect(await storeLag(served.queryStore)).toEqual({ away: "connect ECONNREFUSED 127.0.0.1:1" });
+  expect(storePart(served.queryStore)).toEqual({
+    ok: true,
+    detail: expect.stringMatching(/^It does not answer. Since 2\S+Z reads go to the primary.$/),
+  });
 });
 
 test("a database that is no query store is none, whatever it holds", async () => {

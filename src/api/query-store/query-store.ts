@@ -43,6 +43,8 @@ export interface QueryStoreOptions {
   readonly whenAway: QueryStore["whenAway"];
   readonly maxLagMs: number;
   readonly log: Log;
+  /** About once a second; undefined: it is not known. */
+  readonly onLag?: (seconds: number | undefined) => void;
 }
 
 const EVERY_MS = 1_000;
@@ -80,7 +82,7 @@ interface StateRow {
  * is, whatever its own clock and its own view of the replication say.
  */
 export function createQueryStore(options: QueryStoreOptions): QueryStore {
-  const { primary, pool, whenAway, maxLagMs, log } = options;
+  const { primary, pool, whenAway, maxLagMs, log, onLag } = options;
   // The lag counts from the last beat that was seen: between two of them it must not come near the limit.
   const everyMs = Math.min(EVERY_MS, maxLagMs / 4);
   const stopping = new AbortController();
@@ -172,7 +174,8 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
         await look();
       }
       looked = true;
-      condition();
+      const { lagMs } = condition();
+      onLag?.(lagMs === undefined ? undefined : lagMs / 1_000);
       await waited(Math.max(everyMs / 2, everyMs - (performance.now() - began)));
     }
   }
