@@ -36,7 +36,8 @@ export function configuredStore(options: ConfiguredStoreOptions): ConfiguredStor
   const store = createQueryStore({
     primary,
     pool,
-    ...config.queryStore,
+    whenAway: config.queryStore.whenAway,
+    maxLagMs: config.queryStore.maxLagMs,
     log: (level, fields, message) => log[level](fields, message),
     ...(onLag && { onLag }),
   });

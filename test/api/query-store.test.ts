@@ -24,8 +24,15 @@ interface Listed {
   readonly get?: { readonly security: readonly object[]; readonly responses: Record<string, Response> };
 }
 
-test("every GET that the document has is answered by the store, but for the stream of events", async () => {
-  const served = await standIn.serve();
+test("every GET that the document has is answered by the store, but for the stream of events, to an auditor", async () => {
+  await standIn.store.query("create role query_store_reader login password 'secret' in role outbox_auditor");
+  onTestFinished(async () => {
+    await standIn.store.query("drop role query_store_reader");
+  });
+  const url = new URL(standIn.storeUrl);
+  url.username = "query_store_reader";
+  url.password = "secret";
+  const served = await standIn.serve({ pool: poolFor(url.href) });
   await served.becomes("usable");
   const { rows } = await standIn.store.query(
     "insert into outbox.messages (recipient, content) values ('+905551234567', 'only here') returning id",
@@ -186,7 +193,27 @@ test("a connection that breaks in the middle of a read is made up for by the pri
   ]);
 });
 
-test("the same where the primary is to be spared: 503", async () => {
+test("a store that hangs is waited for once, and then is away until it is found again", async () => {
+  const served = await standIn.serve();
+  await served.becomes("usable");
+  const client = await standIn.store.connect();
+  await client.query("begin; lock table outbox.scheduler, outbox.query_store_beats");
+  expect(await placeAsked(served)).toBe("primary");
+  expect(served.queryStore.condition().state).toBe("away");
+  const started = performance.now();
+  expect(await placeAsked(served)).toBe("primary");
+  expect(performance.now() - started).toBeLessThan(1_900);
+  await client.query("rollback");
+  client.release();
+  await served.becomes("usable");
+  expect(messages(served)).toEqual([
+    "info: the query store answers the reads of the API",
+    "warn: the query store is away: it does not answer in time; reads go to the primary",
+    "info: the query store answers the reads of the API",
+  ]);
+});
+
+test("where the primary is to be spared, a connection that breaks is a 503", async () => {
   const served = await standIn.serve({ whenAway: "unavailable" });
   await served.becomes("usable");
   const answer = await whileItWaits(served, "pg_terminate_backend");

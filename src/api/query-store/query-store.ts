@@ -191,6 +191,9 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
       const within = () => (seen?.lsn ?? 0n) >= lsn;
       if (within()) return true;
       const until = performance.now() + SEEN_WITHIN_MS;
+      // A standby knows how far it is without a beat.
+      await look();
+      if (within()) return true;
       if ((made?.lsn ?? 0n) < lsn) await beat();
       // Of a primary that does not answer, or of another one.
       if ((made?.lsn ?? 0n) < lsn) return within();
