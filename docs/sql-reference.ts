@@ -94,6 +94,14 @@ const AUDIENCES: readonly Audience[] = [
     about: "`maintain` does all of it; the relayers call it every few minutes.",
     functions: ["maintain", "expire", "make_partitions", "drop_partitions", "unlock_jobs"],
   },
+  {
+    title: "Query stores",
+    about: "What a database for questions alone is made of; see docs/query-store.md.",
+    functions: [
+      ...["is_query_store", "query_store_state", "beat", "search_vector", "create_search_indexes"],
+      ...["maintain_query_store", "query_store_tables", "equip_query_store", "keep_history", "last_beat"],
+    ],
+  },
   TRIGGERS,
   INNER,
 ];
@@ -110,6 +118,7 @@ export const ERRORS: Readonly<Record<string, string>> = {
   OB008: "there is no such replay, or it is not running",
   OB009: "`enqueue_batch` refuses some of its messages; the detail names every one and its rule",
   OB010: "`enqueue_once`: the key came with another request",
+  OB011: "this database is a query store, for questions alone",
 };
 
 /** docs/sql.md: what `\d+ outbox.*` and `\df+ outbox.*` show, to be read. */

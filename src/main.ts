@@ -7,6 +7,7 @@ import { ServerError } from "./api/server.ts";
 import { printedApiKey } from "./api-key.ts";
 import type { Command } from "./commands/command.ts";
 import { migrateCommand } from "./commands/migrate.ts";
+import { queryStoreCommand } from "./commands/query-store.ts";
 import { notHere, startCommand } from "./commands/start.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
@@ -82,6 +83,7 @@ function secretsOf(config: Config): string[] {
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["start", startCommand({ production, onTerminal })],
   ["migrate", migrateCommand],
+  ["query-store", queryStoreCommand],
 ]);
 
 function commandNamed(name: string, words: readonly string[]): Command {

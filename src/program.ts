@@ -7,6 +7,7 @@ import { gatewayColumns } from "./config/gateway-columns.ts";
 import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
+import { mustBePrimary } from "./db/primary.ts";
 import { createRelayerRole } from "./db/relayer-role.ts";
 import { throughOutages } from "./db/wait-for-database.ts";
 import type { Logger } from "./ops/log.ts";
@@ -22,6 +23,7 @@ import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { configuredStore } from "./program/query-store.ts";
 import { createRelaying } from "./program/relaying.ts";
+import { createUpkeep } from "./query-store/upkeep.ts";
 import type { Services } from "./services.ts";
 
 export interface ProgramOptions {
@@ -74,12 +76,23 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     workerId: () => worker.id(),
     fallbackUrl: () => fallbackUrl,
   });
+  const upkeep =
+    config.queryDatabaseUrl === undefined
+      ? undefined
+      : createUpkeep({
+          databaseUrl: connectionString,
+          queryDatabaseUrl: config.queryDatabaseUrl,
+          kept: config.queryStore.retention,
+          log: (message) => log.info(message),
+          warn,
+        });
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,
     pool: pools.worker,
     outbox,
     relay,
+    upkeep,
     metrics,
     log,
   });
@@ -115,7 +128,10 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   await services.start("event streams", { stop: () => listeners.abort() });
 
   const gateways = await throughOutages(waiting, async () => {
+    await mustBePrimary(connectionString);
+    await upkeep?.migrateStore();
     await migrate({ connectionString, log: (message) => log.info(message) });
+    await upkeep?.refreshStore();
     await role.find();
     stage.migrated = true;
     for (const [gateway, settings] of Object.entries(config.gateways)) {

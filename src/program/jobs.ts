@@ -8,6 +8,7 @@ import type { Outbox } from "../db/outbox.ts";
 import type { Logger } from "../ops/log.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import { createWorker, type Worker } from "../ops/worker.ts";
+import type { QueryStoreUpkeep } from "../query-store/upkeep.ts";
 import type { Relay } from "../relay/relay.ts";
 
 /** What the crontab may name. (The task replay is none of it: it has to be told which replay.) */
@@ -20,12 +21,15 @@ export interface JobsOptions {
   readonly pool: Pool;
   readonly outbox: Outbox;
   readonly relay: Relay;
+  /** Of the query store, if there is one. */
+  readonly upkeep: QueryStoreUpkeep | undefined;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 /** Graphile Worker with the tasks of this project, not started. */
-export function createJobs({ config, crontab, pool, outbox, relay, metrics, log }: JobsOptions): Worker {
+export function createJobs(options: JobsOptions): Worker {
+  const { config, crontab, pool, outbox, relay, upkeep, metrics, log } = options;
   const tell = (fields: Record<string, unknown>, message: string) => log.info(fields, message);
   return createWorker({
     pool,
@@ -43,7 +47,10 @@ export function createJobs({ config, crontab, pool, outbox, relay, metrics, log 
         log: tell,
       }),
       maintain: createMaintainTask({
-        maintain: () => outbox.maintain(config.retention),
+        maintain: async () => [
+          ...(await outbox.maintain(config.retention)),
+          ...((await upkeep?.maintain()) ?? []),
+        ],
         log: tell,
       }),
       replay: createReplayTask({

@@ -8,6 +8,11 @@ import { type LocalPostgres, startLocalPostgres } from "../../src/demo/local-pos
 import { freePort } from "./redis.ts";
 
 export interface PrivatePostgres {
+  /** Where it keeps its data; a free port, once the tests run. */
+  readonly dataDir: string;
+  readonly port: number;
+  /** Of a database that is there. */
+  url(database: string): string;
   /** Makes an empty database and returns its URL. */
   createDatabase(): Promise<string>;
   /** `fast` ends sessions with 57P01, `immediate` with 57P02 or a cut. */
@@ -43,6 +48,11 @@ export function usePrivatePostgres(settings: Readonly<Record<string, string>> = 
   });
 
   return {
+    dataDir,
+    get port() {
+      return port;
+    },
+    url: (database) => server.url(database),
     async createDatabase() {
       const name = `db_${randomUUID().replaceAll("-", "")}`;
       await queryOnce(server.url("postgres"), `create database ${name}`);

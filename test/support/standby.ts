@@ -5,85 +5,69 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll } from "vitest";
-import { migrate } from "../../src/db/migrate.ts";
 import { type LocalPostgres, startLocalPostgres } from "../../src/demo/local-postgres.ts";
+import type { PrivatePostgres } from "./private-postgres.ts";
 import { freePort } from "./redis.ts";
 
-const run = promisify(execFile);
-
-export interface StandbyServers {
-  /** Of the migrated database, on the primary and on its standby. */
-  readonly primaryUrl: string;
-  readonly standbyUrl: string;
-  stopStandby(): Promise<void>;
-  startStandby(): Promise<void>;
+export interface Standby {
+  /** Of a database that the primary had when the standby was made. */
+  url(database: string): string;
+  start(): Promise<void>;
+  stop(): Promise<void>;
 }
 
-const LOGIN = { user: "outbox", password: "secret-of-the-test", database: "postgres" };
-const COMMON = { ...LOGIN, initdbFlags: ["--no-sync"] };
-const DATABASE = "outbox";
+/**
+ * A hot standby of a server of the same test file, with a slot of this name on it. Its first data are copied while the primary is
+ * stopped, for PostgreSQL from npm has no pg_basebackup; what follows streams.
+ */
+export function useStandby(
+  primary: PrivatePostgres,
+  slot: string,
+  makeSlot: () => Promise<unknown>,
+): Standby {
+  const dataDir = join(tmpdir(), `outbox-test-standby-${randomUUID()}`);
+  let server: LocalPostgres | undefined;
+  let port: number;
 
-/** A primary and a hot standby that streams from it, for one test file. */
-export function useStandby(): StandbyServers {
-  const folder = join(tmpdir(), `outbox-test-standby-${randomUUID()}`);
-  const folders = { primary: `${folder}-primary`, standby: `${folder}-standby` };
-  let ports: { readonly primary: number; readonly standby: number };
-  let primary: LocalPostgres;
-  let standby: LocalPostgres;
-
-  const startPrimary = () =>
-    startLocalPostgres({
-      ...COMMON,
-      dataDir: folders.primary,
-      port: ports.primary,
-      // The standby may be away for as long as a test takes.
-      settings: { fsync: "off", wal_keep_size: "256MB", autovacuum: "off" },
-    });
-
-  async function startStandby(): Promise<void> {
-    standby = await startLocalPostgres({
-      ...COMMON,
-      dataDir: folders.standby,
-      port: ports.standby,
+  async function start(): Promise<void> {
+    const { username, password, port: primaryPort } = new URL(primary.url("postgres"));
+    server = await startLocalPostgres({
+      dataDir,
+      port,
+      user: username,
+      password,
+      database: "postgres",
       settings: {
         fsync: "off",
-        primary_conninfo: `host=127.0.0.1 port=${ports.primary} user=${LOGIN.user} password=${LOGIN.password}`,
+        primary_conninfo: `host=127.0.0.1 port=${primaryPort} user=${username} password=${password}`,
+        primary_slot_name: slot,
+        wal_receiver_status_interval: "1s",
         wal_retrieve_retry_interval: "100ms",
       },
     });
   }
 
   beforeAll(async () => {
-    ports = { primary: await freePort(), standby: await freePort() };
-    primary = await startLocalPostgres({
-      ...COMMON,
-      database: DATABASE,
-      dataDir: folders.primary,
-      port: ports.primary,
-      settings: { fsync: "off" },
-    });
-    await migrate({ connectionString: primary.url(DATABASE), log: () => {} });
-    // A copy of a server that is at rest needs no backup.
     await primary.stop();
-    await run("cp", ["-a", folders.primary, folders.standby]);
-    await writeFile(join(folders.standby, "standby.signal"), "");
-    primary = await startPrimary();
-    await startStandby();
+    // -a: the server may run as another user than we do.
+    await promisify(execFile)("cp", ["-a", primary.dataDir, dataDir]);
+    await primary.start();
+    // After the copy, which would have it too.
+    await makeSlot();
+    await writeFile(join(dataDir, "standby.signal"), "");
+    port = await freePort();
+    await start();
   });
   afterAll(async () => {
-    await standby?.stop("immediate");
-    await primary?.stop("immediate");
-    for (const one of Object.values(folders)) await rm(one, { recursive: true, force: true });
+    await server?.stop("immediate");
+    await rm(dataDir, { recursive: true, force: true });
   });
 
   return {
-    get primaryUrl() {
-      return primary.url(DATABASE);
+    url: (database) => (server as LocalPostgres).url(database),
+    start,
+    async stop() {
+      await server?.stop("immediate");
     },
-    get standbyUrl() {
-      return standby.url(DATABASE);
-    },
-    stopStandby: () => standby.stop(),
-    startStandby,
   };
 }

@@ -1,0 +1,121 @@
+import { migrate } from "../db/migrate.ts";
+import { isOutage } from "../db/outage.ts";
+import { type Database, messageOf, openDatabase } from "./database.ts";
+import { hasSubscription, identify } from "./kind.ts";
+import { publish } from "./publications.ts";
+import { QueryStoreError } from "./query-store-error.ts";
+import { refresh } from "./subscription.ts";
+
+/** How long the store keeps what it has, in milliseconds; undefined: for ever. */
+export interface KeptInStore {
+  readonly sentMs: number | undefined;
+  readonly attemptsMs: number | undefined;
+  readonly deadLettersMs: number | undefined;
+  readonly auditMs: number | undefined;
+  readonly eventsMs: number | undefined;
+}
+
+/** What the relayers do for a query store. Nothing of it is needed to relay: all faults are the log's. */
+export interface QueryStoreUpkeep {
+  /** Before the primary is migrated: what it has more than the store would stop the replication. */
+  migrateStore(): Promise<void>;
+  /** After the primary is migrated: publishes and subscribes to what is new. */
+  refreshStore(): Promise<void>;
+  /** Partitions ahead, and the store's own retention. What it did, a sentence each; a fault is thrown. */
+  maintain(): Promise<string[]>;
+}
+
+export interface UpkeepOptions {
+  readonly databaseUrl: string;
+  readonly queryDatabaseUrl: string;
+  readonly kept: KeptInStore;
+  readonly log: (message: string) => void;
+  readonly warn: (message: string) => void;
+  /** Where the migrations are; the project's own by default. */
+  readonly migrations?: string;
+}
+
+export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
+  const { databaseUrl, queryDatabaseUrl, kept, log, warn, migrations } = options;
+
+  /** With a session in the store, when it is a logical subscriber. */
+  async function inStore(work: (store: Database, name: string) => Promise<void>): Promise<void> {
+    const store = await openDatabase("the query store", queryDatabaseUrl);
+    try {
+      const { kind, name, subscribedAt } = await identify(store);
+      if (
+        kind === "logical" &&
+        name !== null &&
+        subscribedAt !== null &&
+        (await hasSubscription(store, name))
+      )
+        await work(store, name);
+    } finally {
+      await store.close();
+    }
+  }
+
+  async function orWarn(what: string, work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      warn(`${what}: ${messageOf(error)}`);
+    }
+  }
+
+  return {
+    migrateStore: () =>
+      orWarn(
+        "the query store was not brought up to date before the primary, and may stop until a relayer starts that can do it",
+        inStore(async () => {
+          await migrate({
+            connectionString: queryDatabaseUrl,
+            log: (message) => log(`query store: ${message}`),
+            ...(migrations !== undefined && { folder: migrations }),
+          });
+        }),
+      ),
+    refreshStore: () =>
+      orWarn(
+        "what is new on the primary is not yet in the query store: npm run query-store -- init brings it there",
+        inStore(async (store, name) => {
+          // Only the owner may, on both; another user has nothing to do when nothing is new.
+          if (!(await owns(store))) return;
+          const primary = await openDatabase("the primary", databaseUrl);
+          try {
+            if (await owns(primary)) for (const said of await publish(primary)) log(`primary: ${said}`);
+          } finally {
+            await primary.close();
+          }
+          const taken = await refresh(store, name);
+          if (taken.length > 0) log(`query store: copying ${taken.join(", ")} too`);
+          for (const { said } of await store.rows<{ said: string }>(
+            "select outbox.equip_query_store() as said",
+          ))
+            log(`query store: ${said}`);
+        }),
+      ),
+    async maintain() {
+      const done: string[] = [];
+      await inStore(async (store) => {
+        const interval = (ms: number | undefined) => (ms === undefined ? null : `${ms} milliseconds`);
+        const rows = await store.rows<{ did: string }>(
+          "select outbox.maintain_query_store($1::interval, $2::interval, $3::interval, $4::interval, $5::interval) as did",
+          [kept.sentMs, kept.attemptsMs, kept.deadLettersMs, kept.auditMs, kept.eventsMs].map(interval),
+        );
+        done.push(...rows.map(({ did }) => `query store: ${did}`));
+      }).catch((error: unknown) => {
+        // Away: its next turn is in minutes, and others tell that it is away.
+        if (!(error instanceof QueryStoreError) && !isOutage(error)) throw error;
+      });
+      return done;
+    },
+  };
+}
+
+async function owns(database: Database): Promise<boolean> {
+  const { owns } = await database.row<{ owns: boolean }>(
+    "select pg_has_role(nspowner, 'usage') as owns from pg_namespace where nspname = 'outbox'",
+  );
+  return owns;
+}
