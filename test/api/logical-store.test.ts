@@ -1,6 +1,7 @@
 import { beforeAll } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { init } from "../query-store/stores-under-test.ts";
+import { eventually } from "../support/eventually.ts";
 import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
 import { testReads } from "./real-stores.ts";
 
@@ -45,6 +46,11 @@ testReads("logical", {
   },
   async pause() {
     await queryOnce(storeUrl, `alter subscription ${subscription} disable`);
+    // Its worker goes when it sees that.
+    await eventually(
+      () => queryOnce(storeUrl, "select from pg_stat_subscription where pid is not null"),
+      (workers) => workers.length === 0,
+    );
   },
   async resume() {
     await queryOnce(storeUrl, `alter subscription ${subscription} enable`);

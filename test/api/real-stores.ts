@@ -25,7 +25,7 @@ interface Answer {
 }
 
 const LAG = /^\d+\.\d{3}$/;
-const MESSAGES = 1_500;
+const MESSAGES = 1_000;
 
 /** The whole program with a query store of this kind. */
 export function testReads(kind: "physical" | "logical", store: RealStore): void {
