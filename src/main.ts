@@ -76,7 +76,11 @@ function secretsOf(config: Config): string[] {
     config.redis?.url,
   ].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
-  return [...passwords, ...gateways].filter((secret) => secret !== undefined);
+  // By word: of "Bearer …" only the token is one. What is as short as a tenant's number is none, and hiding it would hide too much.
+  const headers = Object.values(config.tracing?.headers ?? {})
+    .flatMap((value) => value.split(" "))
+    .filter((word) => word.length >= 8);
+  return [...passwords, ...gateways, ...headers].filter((secret) => secret !== undefined);
 }
 
 /** What `npm run NAME` may ask for, beside api-key, which needs no configuration. */

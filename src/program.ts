@@ -23,6 +23,7 @@ import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { configuredStore } from "./program/query-store.ts";
 import { createRelaying } from "./program/relaying.ts";
+import { startTracing } from "./program/tracing.ts";
 import { createUpkeep } from "./query-store/upkeep.ts";
 import type { Services } from "./services.ts";
 
@@ -53,6 +54,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
   if (receipts) await services.start("receipts", receipts);
 
+  const tracer = await startTracing(options);
+
   const role = createRelayerRole(connectionString, warn);
   const pools = createPools(connectionString, role, warn);
   await services.start("relay pool", { stop: () => pools.relay.end() });
@@ -69,6 +72,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     role,
     outbox,
     events,
+    tracer,
     metrics,
     log,
     name,
@@ -131,7 +135,8 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     await mustBePrimary(connectionString);
     await upkeep?.migrateStore();
     await migrate({ connectionString, log: (message) => log.info(message) });
-    await upkeep?.refreshStore();
+    // It may have a large index to make there, for which no message waits.
+    void upkeep?.refreshStore();
     await role.find();
     stage.migrated = true;
     for (const [gateway, settings] of Object.entries(config.gateways)) {

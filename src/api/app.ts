@@ -134,6 +134,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "Last-Event-ID",
       LSN_HEADER,
       "X-Request-Id",
+      "traceparent",
     ],
     exposeHeaders: [
       "ETag",

@@ -18,13 +18,20 @@ interface Put {
   readonly replayed: boolean;
 }
 
-/** Puts all of them in, or none. */
-export async function enqueue(
-  query: Query,
-  messages: NewMessages,
-  once: { readonly key: string | undefined; readonly actor: string },
-): Promise<Enqueued> {
+export interface EnqueueOptions {
+  /** The Idempotency-Key. */
+  readonly key: string | undefined;
+  readonly actor: string;
+  /** Of the request, for messages that name none. */
+  readonly traceparent: string | undefined;
+}
+
+/** Puts all of them in, or none. In a transaction. */
+export async function enqueue(query: Query, messages: NewMessages, once: EnqueueOptions): Promise<Enqueued> {
   const json = JSON.stringify(messages);
+  // Not in the JSON: with the same Idempotency-Key that has to be the same, and each try of a client has another span.
+  if (once.traceparent !== undefined)
+    await query("select set_config('outbox.traceparent', $1, true)", [once.traceparent]);
   const put =
     once.key === undefined
       ? await query<Put>("select id, created, false as replayed from outbox.enqueue_batch($1)", [json])

@@ -73,7 +73,10 @@ export const NewMessage = z
         )
         .nullable()
         .optional()
-        .openapi({ description: "W3C trace context, passed on to the gateway." }),
+        .openapi({
+          description:
+            "W3C trace context, passed on to the gateway; by default that of the request's header. Null: none.",
+        }),
     },
     "must be a message",
   )

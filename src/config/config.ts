@@ -77,6 +77,15 @@ export interface Config {
     readonly auditMs: number | undefined;
     readonly eventsMs: number;
   };
+  /** undefined: off. */
+  readonly tracing:
+    | {
+        readonly endpoint: string;
+        readonly headers: Readonly<Record<string, string>>;
+        readonly sampleRatio: number;
+        readonly serviceName: string;
+      }
+    | undefined;
   readonly shutdown: { readonly graceMs: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" };
 }

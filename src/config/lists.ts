@@ -43,3 +43,23 @@ export function webOrigins() {
       : { fault: "an origin is scheme, host and port alone, such as https://desk.example.com" };
   });
 }
+
+/** As OTEL_EXPORTER_OTLP_HEADERS has them. A fault quotes nothing: values are secrets. */
+export function headerLines() {
+  return list<{ readonly name: string; readonly value: string }>("headers (NAME=VALUE)", (item) => {
+    const [, name = "", encoded = ""] = /^([\w!#$%&'*+.^`|~-]+)\s*=\s*(.*)$/.exec(item) ?? [];
+    if (name === "") return { fault: "it has other parts" };
+    const value = decoded(encoded);
+    return value !== undefined && /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(value)
+      ? { name, value }
+      : { fault: "a VALUE is printable ASCII, percent-encoded where it has a comma or a %" };
+  });
+}
+
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -41,6 +41,7 @@ export function resolve(settings: Settings): Config {
       auditMs: retention.audit,
       eventsMs: retention.events,
     },
+    tracing: tracing(settings.tracing),
     shutdown: { graceMs: shutdown.grace },
     log: { level: log.level },
   };
@@ -56,6 +57,12 @@ function redis({ url, host, port, password = "", db, ttl }: Settings["redis"]): 
   if (url !== undefined) return { url, ttlMs: ttl };
   if (host === undefined) return undefined;
   return { url: composeUrl("redis", { host, port, user: "", password, database: String(db) }), ttlMs: ttl };
+}
+
+function tracing({ endpoint, headers, sample_ratio, service_name }: Settings["tracing"]): Config["tracing"] {
+  if (endpoint === undefined) return undefined;
+  const named = Object.fromEntries(headers.map(({ name, value }) => [name, value]));
+  return { endpoint, headers: named, sampleRatio: sample_ratio, serviceName: service_name };
 }
 
 function gateways({ gateways, webhook, retry, circuit, relay }: Settings): Config["gateways"] {

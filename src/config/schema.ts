@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { apiKeys, webOrigins } from "./lists.ts";
-import { postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
+import { apiKeys, headerLines, webOrigins } from "./lists.ts";
+import { collectorUrl, postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
 import {
   duration,
   durationOrSeconds,
@@ -106,6 +106,12 @@ export const schema = z.object({
     dead_letters: duration("1d", "36500d").optional(),
     audit: duration("1d", "36500d").optional(),
     events: duration("1d", "36500d").prefault("7d"),
+  }),
+  tracing: z.object({
+    endpoint: collectorUrl().optional(),
+    sample_ratio: fraction().prefault(1),
+    service_name: text().prefault("outbox-relayer"),
+    headers: headerLines().prefault([]),
   }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
   log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),

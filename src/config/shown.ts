@@ -1,4 +1,4 @@
-const SECRET_KEYS = new Set(["auth_key", "secret", "password", "keys"]);
+const SECRET_KEYS = new Set(["auth_key", "secret", "password", "keys", "headers"]);
 const LONGEST = 100;
 
 /** A faulty value as a fault may quote it: on one line, not too long, without secrets. */

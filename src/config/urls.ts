@@ -9,6 +9,13 @@ export function webhookUrl() {
   );
 }
 
+export function collectorUrl() {
+  return url(
+    "an http:// or https:// URL without user:password@ and #fragment (secrets belong in tracing.headers), such as http://localhost:4318/v1/traces",
+    (text) => /^https?:\/\/[^/@?#\s]+([/?][^@#\s]*)?$/.test(text) && URL.canParse(text),
+  );
+}
+
 export function postgresUrl() {
   return url(
     "a postgres:// or postgresql:// URL, with the special characters of its user and password percent-encoded",

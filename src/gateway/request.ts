@@ -1,5 +1,6 @@
 import type { Dispatcher } from "undici";
 import { createSigner } from "./signature.ts";
+import { isTraceparent } from "./traceparent.ts";
 
 /** What the gateway needs of a message. */
 export interface Sendable {
@@ -24,8 +25,6 @@ export interface RequestOptions {
   readonly userAgent: string;
 }
 
-/** https://www.w3.org/TR/trace-context/#traceparent-header-field-values */
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 /** VCHAR, space and tab: RFC 9110, section 5.5, without obs-text, whose encoding nobody has agreed on. */
 const HEADER_VALUE = /^[\t\x20-\x7e]*$/;
 
@@ -73,7 +72,7 @@ export function createRequestMaker(
       );
     }
     // A malformed traceparent is to be ignored, and must not cost the message.
-    if (traceparent !== null && TRACEPARENT.test(traceparent)) headers.push("traceparent", traceparent);
+    if (traceparent !== null && isTraceparent(traceparent)) headers.push("traceparent", traceparent);
     return { method: "POST", path, headers, body };
   };
 }

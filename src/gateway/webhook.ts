@@ -16,6 +16,8 @@ export interface WebhookOptions extends RequestOptions {
 }
 
 export interface Webhook {
+  /** Scheme, host and port of the gateway: `https://sms.example.com`. */
+  readonly origin: string;
   /**
    * Makes one attempt. Never throws; calls `done` exactly once, and never before `send` has returned. What has no connection at
    * `sendByMs` (on the clock of `performance.now()`; by default when the message expires) ends as `retry`.
@@ -32,7 +34,8 @@ export function createWebhook(options: WebhookOptions): Webhook {
   const { concurrency, deadlines, timeoutMs } = options;
   const makeRequest = createRequestMaker(options);
   const connector = createConnector(timeoutMs, deadlines);
-  const pool = new Pool(new URL(options.url).origin, {
+  const { origin } = new URL(options.url);
+  const pool = new Pool(origin, {
     connect: connector.connect,
     connections: concurrency,
     pipelining: 1,
@@ -66,6 +69,7 @@ export function createWebhook(options: WebhookOptions): Webhook {
   }
 
   return {
+    origin,
     send(message, done, sendByMs = message.expiresAtMs) {
       const attempt = new Attempt(timeoutMs, sendByMs, ended);
       inFlight.set(attempt, done);

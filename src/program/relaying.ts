@@ -10,6 +10,7 @@ import type { Metrics } from "../ops/metrics.ts";
 import type { RelayEvents } from "../relay/events.ts";
 import { createRelay } from "../relay/relay.ts";
 import { createSession } from "../relay/session.ts";
+import type { Tracer } from "../relay/tracer.ts";
 import { gatewayAddress } from "./gateway-address.ts";
 
 export interface RelayingOptions {
@@ -18,6 +19,7 @@ export interface RelayingOptions {
   readonly role: RelayerRole;
   readonly outbox: Outbox;
   readonly events: RelayEvents;
+  readonly tracer: Tracer | undefined;
   readonly metrics: Metrics;
   readonly log: Logger;
   /** Host and process, for people. */
@@ -60,6 +62,7 @@ export function createRelaying(options: RelayingOptions) {
   const relay = createRelay({
     outbox: options.outbox,
     events: options.events,
+    tracer: options.tracer,
     isOutage,
     relayer: () => session.number(),
     aliveUntilMs: () => session.aliveUntilMs(),

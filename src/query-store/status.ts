@@ -86,6 +86,7 @@ async function lagFaults(
   { primary, store, maxLagMs, say }: StatusOptions,
   { kind }: Identity,
 ): Promise<string[]> {
+  const before = await lastBeat(primary, store);
   const began = performance.now();
   const { lsn } = await primary.row<{ lsn: string }>("select lsn::text from outbox.beat()");
   for (;;) {
@@ -95,7 +96,7 @@ async function lagFaults(
     );
     const waited = performance.now() - began;
     if (came) {
-      say(`lag: a beat of the primary came within ${formatSeconds(waited)}`);
+      say(`lag: a beat of the primary came within ${formatSeconds(waited)}; ${before}`);
       return [];
     }
     if (waited >= maxLagMs) {
@@ -106,6 +107,21 @@ async function lagFaults(
     }
     await pause(POLL_MS);
   }
+}
+
+/** How old what it had was. Without a relayer nobody makes beats. */
+async function lastBeat(primary: Database, store: Database): Promise<string> {
+  const last = await store.row<{ beat_at: string | null; lsn: string | null }>(
+    "select beat_at::text, lsn::text from outbox.query_store_state()",
+  );
+  const { ms, bytes } = await primary.row<{ ms: number | null; bytes: string | null }>(
+    `select
+       extract(epoch from clock_timestamp() - $1::timestamptz)::float8 * 1000 as ms,
+       pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $2::pg_lsn)::text as bytes`,
+    [last.beat_at, last.lsn],
+  );
+  if (ms === null) return "it was the first";
+  return `the one before was ${formatSeconds(ms)} old, ${formatBytes(Math.max(Number(bytes), 0))} of WAL ago`;
 }
 
 async function slotFaults({ primary, say }: StatusOptions, { kind, name }: Identity): Promise<string[]> {

@@ -6,6 +6,9 @@ import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
 import { refresh } from "./subscription.ts";
 
+/** insufficient_privilege. */
+const NO_RIGHT = "42501";
+
 /** How long the store keeps what it has, in milliseconds; undefined: for ever. */
 export interface KeptInStore {
   readonly sentMs: number | undefined;
@@ -105,8 +108,14 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
         );
         done.push(...rows.map(({ did }) => `query store: ${did}`));
       }).catch((error: unknown) => {
+        if ((error as { code?: unknown }).code === NO_RIGHT) {
+          done.push(
+            `query store: its housekeeping is not done: ${messageOf(error)}. There: grant outbox_relayer to its user`,
+          );
+          return;
+        }
         // Away: its next turn is in minutes, and others tell that it is away.
-        if (!(error instanceof QueryStoreError) && !isOutage(error)) throw error;
+        if (!isOutage(error instanceof QueryStoreError ? error.cause : error)) throw error;
       });
       return done;
     },

@@ -3,6 +3,7 @@ import type { Webhook } from "../gateway/webhook.ts";
 import { createAwake } from "./awake.ts";
 import type { RelayEvents } from "./events.ts";
 import { createRoute, type Route } from "./route.ts";
+import type { Tracer } from "./tracer.ts";
 
 export interface RelayOptions {
   readonly outbox: Outbox;
@@ -19,6 +20,8 @@ export interface RelayOptions {
   readonly pollIntervalMs: number;
   readonly isOutage: (error: unknown) => boolean;
   readonly events: RelayEvents;
+  /** undefined: nobody follows the messages. */
+  readonly tracer?: Tracer | undefined;
 }
 
 export interface Relay {

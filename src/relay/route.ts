@@ -6,6 +6,7 @@ import { createBookmark } from "./bookmark.ts";
 import type { RelayEvents } from "./events.ts";
 import { createLane } from "./lane.ts";
 import { createSettler } from "./settler.ts";
+import type { Tracer } from "./tracer.ts";
 
 export interface RouteOptions {
   readonly outbox: Outbox;
@@ -21,6 +22,7 @@ export interface RouteOptions {
   readonly pollIntervalMs: number;
   readonly isOutage: (error: unknown) => boolean;
   readonly events: RelayEvents;
+  readonly tracer?: Tracer | undefined;
 }
 
 /** One gateway's way from the outbox to sent: its lane, its settler, its connections. */
@@ -43,6 +45,7 @@ const DOUBT_MS = 60_000;
 export function createRoute(options: RouteOptions): Route {
   const { outbox, gateway, webhook, events } = options;
   const { name } = gateway;
+  const tracer = options.tracer?.route(name, webhook.origin);
   /**
    * Every claim between its claiming and its end. Not by id: a message that was rescued may be claimed here again while the
    * result of the earlier claim still waits to be recorded.
@@ -79,6 +82,7 @@ export function createRoute(options: RouteOptions): Route {
       for (const one of claims) known.add(one);
       bookmark.turn(claimed, tookMs);
       events.claimed(name, claims.length, tookMs);
+      if (claims.length > 0) tracer?.claimed(claims, tookMs);
       if (faults === 0) return claims;
       await release(claims);
       return [];
@@ -98,7 +102,10 @@ export function createRoute(options: RouteOptions): Route {
   }
 
   const settler = createSettler({
-    settle: (relayer, results) => outbox.settle(relayer, results),
+    settle: (relayer, results) =>
+      tracer === undefined
+        ? outbox.settle(relayer, results)
+        : tracer.settle(results, () => outbox.settle(relayer, results)),
     onSettled(results, settled, durationMs) {
       for (const { claim, outcome } of results) {
         known.delete(claim);
@@ -127,7 +134,18 @@ export function createRoute(options: RouteOptions): Route {
     isLost: ({ relayer }) => relayer !== options.relayer() || options.aliveUntilMs() <= performance.now(),
     send(message, done) {
       // What waits for a connection for longer may be another relayer's by then.
-      webhook.send(message, done, Math.min(message.expiresAtMs, options.aliveUntilMs()));
+      const sendByMs = Math.min(message.expiresAtMs, options.aliveUntilMs());
+      const attempt = tracer?.attempt(message);
+      if (attempt === undefined) return webhook.send(message, done, sendByMs);
+      const { traceparent } = attempt;
+      webhook.send(
+        { ...message, traceparent },
+        (outcome) => {
+          attempt.ended(outcome);
+          done(outcome);
+        },
+        sendByMs,
+      );
     },
     onOutcome(claimed, outcome) {
       const result = { claim: claimed, outcome, moot: stopping };

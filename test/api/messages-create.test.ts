@@ -65,6 +65,40 @@ describe("one message", () => {
   });
 });
 
+describe("the request's trace", () => {
+  const TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const OWN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+  test("is that of each message that names none", async () => {
+    const bodies = [HI, { ...HI, traceparent: OWN }, { ...HI, traceparent: null }];
+    const { messages } = await answered<Enqueued>(201, post(bodies, { headers: { traceparent: TRACE } }));
+    expect(messages.map(({ traceparent }) => traceparent)).toEqual([TRACE, OWN, null]);
+    expect(await answered(201, post(HI, { headers: { Traceparent: TRACE } }))).toMatchObject({
+      traceparent: TRACE,
+    });
+    // The connection goes back to the pool without it.
+    expect(await answered(201, post(HI))).toMatchObject({ traceparent: null });
+  });
+
+  test.each(["nonsense", TRACE.toUpperCase(), `${TRACE}, ${TRACE}`, "00-0-0-01"])(
+    "is ignored when it is malformed: %s",
+    async (traceparent) => {
+      expect(await answered(201, post(HI, { headers: { traceparent } }))).toMatchObject({
+        traceparent: null,
+      });
+    },
+  );
+
+  test("is no part of what an Idempotency-Key stands for: another try has another span", async () => {
+    const once = (traceparent: string) => ({ headers: { "Idempotency-Key": "traced", traceparent } });
+    const first = await answered<Message>(201, post(HI, once(TRACE)));
+    expect(await answered<Message>(201, post(HI, once(OWN)))).toMatchObject({
+      id: first.id,
+      traceparent: TRACE,
+    });
+  });
+});
+
 describe("many", () => {
   test("are put in all together, and answered in their order", async () => {
     const texts = ["a", "b", "c"];

@@ -42,6 +42,7 @@ test("the defaults", () => {
       auditMs: undefined,
       eventsMs: 7 * 86_400_000,
     },
+    tracing: undefined,
     shutdown: { graceMs: 10_000 },
     log: { level: "info" },
   });

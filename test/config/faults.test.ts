@@ -104,6 +104,16 @@ test.each([
   ["webhook.timeout", "11m"],
   ["webhook.timeout", "10"],
   ["webhook.on_unknown", "drop"],
+  ["tracing.endpoint", "localhost:4318"],
+  ["tracing.endpoint", "http://user:pw@otel/v1/traces"],
+  ["tracing.endpoint", "http://otel/#traces"],
+  ["tracing.sample_ratio", "1.5"],
+  ["tracing.service_name", '""'],
+  ["tracing.headers", "{ a: b }"],
+  ["tracing.headers", "Authorization"],
+  ["tracing.headers", "with space=b"],
+  ["tracing.headers", "a=%zz"],
+  ["tracing.headers", "a=b%0Ac"],
   ["retention.sent", "23h"],
   ["retention.audit", "0d"],
   ["log.level", "verbose"],
@@ -130,6 +140,9 @@ test.each([
   ["QUERY_DATABASE_URL", "mysql://user:hunter2@db/x"],
   ["QUERY_STORE_PRIMARY_URL", "mysql://user:hunter2@db/x"],
   ["REDIS_URL", "http://:hunter2@cache"],
+  ["TRACING_HEADERS", "hunter2"],
+  ["OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%"],
+  ["OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@otel"],
 ])("%s=%j is told without the secret", (name, value) => {
   const faults = faultsOf("gateways:\n  bulk:\n", { [name]: value });
   expect(faults).toHaveLength(1);

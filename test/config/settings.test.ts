@@ -87,6 +87,12 @@ const ROWS: readonly Row[] = [
   ["retention.dead_letters", "3d", (c) => c.retention.deadLettersMs, 259_200_000],
   ["retention.audit", "4d", (c) => c.retention.auditMs, 345_600_000],
   ["retention.events", "5d", (c) => c.retention.eventsMs, 432_000_000],
+  [
+    "tracing.endpoint",
+    "http://otel:4318/v1/traces",
+    (c) => c.tracing?.endpoint,
+    "http://otel:4318/v1/traces",
+  ],
   ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
   ["log.level", "debug", (c) => c.log.level, "debug"],
 ];
@@ -99,8 +105,14 @@ const BESIDE_REDIS_HOST: readonly Row[] = [
   ["redis.ttl", "30m", (c) => c.redis?.ttlMs, 1_800_000],
 ];
 
+const BESIDE_AN_ENDPOINT: readonly Row[] = [
+  ["tracing.sample_ratio", "0.25", (c) => c.tracing?.sampleRatio, 0.25],
+  ["tracing.service_name", "sms", (c) => c.tracing?.serviceName, "sms"],
+  ["tracing.headers", "a=b c, x-d = e%2Cf%3D", (c) => c.tracing?.headers, { a: "b c", "x-d": "e,f=" }],
+];
+
 test("the rows below are all settings", () => {
-  const tested = [...ROWS, ...BESIDE_REDIS_HOST].map(([path]) => path);
+  const tested = [...ROWS, ...BESIDE_REDIS_HOST, ...BESIDE_AN_ENDPOINT].map(([path]) => path);
   expect(tested.sort()).toEqual(
     settingPaths()
       .map((path) => path.join("."))
@@ -124,6 +136,13 @@ test.each(BESIDE_REDIS_HOST)("%s from YAML and from the environment", (path, giv
   expect(where(load(undefined, { REDIS_HOST: "cache", [name]: given }))).toBe(expected);
 });
 
+test.each(BESIDE_AN_ENDPOINT)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  const env = { TRACING_ENDPOINT: "http://otel:4318/v1/traces" };
+  expect(where(load(yamlOf(path.split("."), given), env))).toEqual(expected);
+  expect(where(load(undefined, { ...env, [name]: given }))).toEqual(expected);
+});
+
 test("the environment wins over YAML, also where YAML is at fault", () => {
   expect(load("port: 1\n", { PORT: "2" }).port).toBe(2);
   expect(load("port: nonsense\n", { PORT: "2" }).port).toBe(2);
@@ -139,6 +158,30 @@ test("an empty variable is an unset one", () => {
 test("POSTGRES_DATABASE stands in for POSTGRES_DB", () => {
   expect(load(undefined, { POSTGRES_DATABASE: "a" }).databaseUrl).toMatch(/\/a$/);
   expect(load(undefined, { POSTGRES_DATABASE: "a", POSTGRES_DB: "b" }).databaseUrl).toMatch(/\/b$/);
+});
+
+test("OpenTelemetry's own variables stand in for tracing.*", () => {
+  const base = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://otel:4318/" };
+  expect(load(undefined, base).tracing).toEqual({
+    endpoint: "http://otel:4318/v1/traces",
+    headers: {},
+    sampleRatio: 1,
+    serviceName: "outbox-relayer",
+  });
+  const traces = { ...base, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://otel/traces" };
+  expect(load(undefined, traces).tracing?.endpoint).toBe("https://otel/traces");
+  expect(load(undefined, { ...traces, TRACING_ENDPOINT: "http://x/" }).tracing?.endpoint).toBe("http://x/");
+  const named = {
+    ...base,
+    OTEL_SERVICE_NAME: "sms",
+    OTEL_EXPORTER_OTLP_HEADERS: "authorization=Basic%20eA==",
+  };
+  expect(load("tracing: { service_name: other }", named).tracing).toMatchObject({
+    headers: { authorization: "Basic eA==" },
+    serviceName: "sms",
+  });
+  const headers = { ...named, OTEL_EXPORTER_OTLP_TRACES_HEADERS: "a=b" };
+  expect(load(undefined, headers).tracing?.headers).toEqual({ a: "b" });
 });
 
 test("database_url wins over the parts", () => {

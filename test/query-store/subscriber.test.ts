@@ -1,167 +1,23 @@
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { calculateHash } from "graphile-migrate/dist/hash.js";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
-import { readMigrationSettings } from "../../src/db/migration-settings.ts";
-import { mustBePrimary } from "../../src/db/primary.ts";
-import { parseQueryStoreWords, runQueryStore } from "../../src/query-store/command.ts";
 import { createUpkeep } from "../../src/query-store/upkeep.ts";
-import { eventually } from "../support/eventually.ts";
-import { usePrivatePostgres } from "../support/private-postgres.ts";
-import { init, refusal, useAsking } from "./stores-under-test.ts";
-
-/** Else a table that has been copied may wait for ten seconds to hear where it is to go on from. */
-const FAST = {
-  synchronous_commit: "off",
-  max_worker_processes: "24",
-  wal_retrieve_retry_interval: "100ms",
-  wal_receiver_status_interval: "1s",
-};
-const primaryServer = usePrivatePostgres({
-  ...FAST,
-  wal_level: "logical",
-  max_wal_senders: "20",
-  max_replication_slots: "20",
-});
-const storeServer = usePrivatePostgres({
-  ...FAST,
-  max_logical_replication_workers: "16",
-  max_sync_workers_per_subscription: "13",
-  max_active_replication_origins: "20",
-});
-const { rows, value, caughtUp } = useAsking();
+import { init, refusal } from "./stores-under-test.ts";
+import { KEPT, OLD_DAY, useSubscriber } from "./subscriber-under-test.ts";
 
 const TABLES = [
   ...["messages", "sent", "dead_letters", "attempts", "gateways", "relayers", "scheduler"],
   ...["replays", "audit", "events", "minutes"],
 ];
-const KEPT = {
-  sentMs: undefined,
-  attemptsMs: undefined,
-  deadLettersMs: undefined,
-  auditMs: undefined,
-  eventsMs: undefined,
-};
-const OLD_DAY = "2020-01-01";
 
+const subscriber = useSubscriber();
+const { primaryServer, storeServer, rows, value, caughtUp, onPrimary, inStore, synced } = subscriber;
+const { all, where, insert, attempt, send, reject, command } = subscriber;
 let primary: string;
-let migrations: string | undefined;
 let store: string;
 
-const onPrimary = (text: string, values?: readonly unknown[]) => rows(primary, text, values);
-const inStore = (text: string, values?: readonly unknown[]) => rows(store, text, values);
-const synced = () => caughtUp(primary, store);
-
-/** All rows of a table, as text. */
-const all = async (url: string, table: string) =>
-  (await rows(url, `select ${table}::text as row from outbox.${table} order by 1`)).map(({ row }) => row);
-
-const where = async (url: string, id: number) =>
-  (await rows(url, "select status from outbox.all_messages where id = $1", [id])).map(({ status }) => status);
-
-async function insert(content = "hi", metadata: object = {}): Promise<number> {
-  return Number(
-    await value(
-      primary,
-      "insert into outbox.messages (recipient, content, metadata) values ('+905551234567', $1, $2) returning id",
-      [content, metadata],
-    ),
-  );
-}
-
-/** An attempt at one message, with this outcome, as of a time. */
-async function attempt(id: number, outcome: string, as_of = new Date().toISOString()): Promise<void> {
-  await onPrimary("update outbox.messages set available_at = '2000-01-01' where id = $1", [id]);
-  const relayer = await value(primary, "select id from outbox.relayers order by id limit 1");
-  const claimed = await onPrimary("select id, attempt from outbox.claim($1, 'default', 1000, as_of => $2)", [
-    relayer,
-    as_of,
-  ]);
-  const mine = claimed.find((each) => Number(each.id) === id);
-  const others = claimed.filter((each) => each !== mine).map((each) => each.id);
-  if (others.length > 0) await onPrimary("select outbox.release($1, $2)", [relayer, others]);
-  await onPrimary(
-    `select outbox.settle($1, array[$2::bigint], array[$3::smallint], array[$4::outbox.outcome], '{500}', array['gw-' || $2], '{"it failed"}', '{5}', '{null}', as_of => $5)`,
-    [relayer, id, mine?.attempt, outcome, as_of],
-  );
-}
-
-const send = async (content: string, metadata: object = {}, as_of?: string) => {
-  const id = await insert(content, metadata);
-  await attempt(id, "accepted", as_of);
-  return id;
-};
-
-const reject = async (content: string, as_of?: string) => {
-  const id = await insert(content);
-  await attempt(id, "rejected", as_of);
-  return id;
-};
-
-/** What the command says; a fault is thrown. */
-async function command(words: string, urls: { store?: string; primary?: string; maxLagMs?: number } = {}) {
-  const said: string[] = [];
-  const asked = parseQueryStoreWords(words.split(" "));
-  if ("fault" in asked) throw new Error(asked.fault);
-  await runQueryStore({
-    asked,
-    databaseUrl: urls.primary ?? primary,
-    queryDatabaseUrl: urls.store ?? store,
-    primaryUrl: undefined,
-    maxLagMs: urls.maxLagMs ?? 20_000,
-    say: (line) => said.push(line),
-  });
-  return said;
-}
-
-/** The project's migrations and one more. */
-async function nextMigration(text: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "outbox-migrations-"));
-  const { migrationsFolder } = await readMigrationSettings();
-  await cp(join(migrationsFolder, "committed"), join(folder, "committed"), { recursive: true });
-  const last = (await readdir(join(folder, "committed"))).sort().at(-1) as string;
-  const previous = /^--! Hash: (\S+)$/m.exec(
-    await readFile(join(folder, "committed", last), "utf8"),
-  )?.[1] as string;
-  const body = `${text.trim()}\n`;
-  const file = `${String(Number(last.slice(0, 6)) + 1).padStart(6, "0")}-next.sql`;
-  await writeFile(
-    join(folder, "committed", file),
-    `--! Previous: ${previous}\n--! Hash: ${calculateHash(body, previous)}\n\n${body}`,
-  );
-  return folder;
-}
-
-beforeAll(async () => {
-  // As owners that are no superusers, each with no more than it needs.
-  const owned = async (server: typeof primaryServer, role: string, rights: string) => {
-    const url = new URL(await server.createDatabase());
-    const name = url.pathname.slice(1);
-    await rows(server.url("postgres"), `create role ${role} login password 'pw' ${rights}`);
-    await rows(server.url("postgres"), `grant create on database ${name} to ${role}`);
-    url.username = role;
-    url.password = "pw";
-    return url.href;
-  };
-  primary = await owned(primaryServer, "keeper", "createrole replication");
-  store = await owned(storeServer, "librarian", "createrole in role pg_create_subscription");
-  await migrate({ connectionString: primary, log: () => {} });
-  await onPrimary("select outbox.maintain()");
-  await onPrimary("select outbox.make_partition('sent', 'sent_at', $1)", [OLD_DAY]);
-  await onPrimary("insert into outbox.relayers (name, version) values ('test', '1')");
-  await send("before the store", { order: 1 });
-  await reject("died before the store");
-  await insert("waits");
-  await onPrimary("select outbox.close_minutes(now() + interval '5 minutes')");
-  await init(primary, store);
-  await synced();
-});
-
-afterAll(async () => {
-  if (migrations !== undefined) await rm(migrations, { recursive: true, force: true });
+beforeAll(() => {
+  ({ primary, store } = subscriber.urls());
 });
 
 describe("init", () => {
@@ -385,17 +241,23 @@ describe("history", () => {
   });
 
   test("that moves out of a default partition on the primary stays where it is", async () => {
-    const id = await send("before its day had a partition", {}, "2077-07-07T12:00:00Z");
+    const id = await insert("before its day had a partition");
+    await attempt(id, "retry", "2077-07-07T11:59:00Z");
+    await attempt(id, "accepted", "2077-07-07T12:00:00Z");
     expect(await value(primary, "select count(*)::int from outbox.sent_default")).toBe(1);
-    expect(await value(primary, "select count(*)::int from outbox.attempts_default")).toBe(0);
+    expect(await value(primary, "select count(*)::int from outbox.attempts_default")).toBe(1);
     await synced();
     await onPrimary("select outbox.maintain()");
     expect(await value(primary, "select count(*)::int from outbox.sent_20770707")).toBe(1);
+    expect(await value(primary, "select count(*)::int from outbox.attempts_20770707")).toBe(1);
     await synced();
     expect(await where(store, id)).toEqual(["sent"]);
     // The store puts its own in order, and its copy can still be replayed.
     await inStore("select outbox.maintain_query_store()");
     expect(await value(store, "select count(*)::int from outbox.sent_20770707")).toBe(1);
+    expect(await inStore("select attempt from outbox.attempts where message_id = $1", [id])).toEqual([
+      { attempt: 1 },
+    ]);
     await onPrimary("select outbox.replay($1, force => true)", [id]);
     await synced();
     expect(await where(store, id)).toEqual(["pending"]);
@@ -458,210 +320,19 @@ describe("history", () => {
     expect(await where(store, old)).toEqual(["pending"]);
     await onPrimary("select outbox.cancel($1), outbox.cancel($2)", [dead, old]);
   });
-});
 
-describe("status", () => {
-  test("says what it is, how far it is, and what its slot keeps", async () => {
-    const said = await command("status");
-    expect(said.slice(0, 4)).toEqual([
-      expect.stringMatching(
-        /^query store at 127\.0\.0\.1:\d+\/db_\w+: a logical subscriber, outbox_query_store_\w{8}$/,
-      ),
-      "tables: 13 of 13 ready",
-      "errors since its statistics were reset: 0",
-      expect.stringMatching(/^lag: a beat of the primary came within \d+\.\d\d s$/),
-    ]);
-    expect(said.slice(4)).toEqual([
-      expect.stringMatching(
-        /^slot outbox_query_store_\w{8}: in use by pid \d+; keeps [\d.]+ \w+ of WAL \(reserved, no limit\)$/,
-      ),
-      expect.stringMatching(
-        /^rows, by Postgres' estimate: attempts \d+, audit \d+, dead_letters \d+, messages \d+, sent \d+$/,
-      ),
-      "full-text search: the indexes are there",
-    ]);
-  });
-
-  test("names what is wrong: a subscription that is disabled, a slot that nobody uses, a lag", async () => {
-    const name = await value(store, "select name from outbox.query_store");
-    await inStore(`alter subscription ${name} disable`);
-    await eventually(
-      () => onPrimary("select active from outbox.replication_slots"),
-      ([slot]) => slot?.active === false,
-    );
-    await insert("behind");
-    const said = await refusal(command("status"));
-    expect(said).toMatch(
-      /^its subscription is disabled: alter subscription \w+ enable\na beat of the primary has not come within 0\.00 s: it is [\d.]+ \w+ of WAL behind$/,
-    );
-    const [slot] = await onPrimary(
-      "select kind, wal_status, holder, retained_bytes::int from outbox.replication_slots",
-    );
-    expect(slot).toMatchObject({
-      kind: "logical",
-      wal_status: "reserved",
-      holder: "not in use: the query store is away, or gone for good",
-      retained_bytes: expect.any(Number),
-    });
-    expect(slot?.retained_bytes).toBeGreaterThan(0);
-    await inStore(`alter subscription ${name} enable`);
-    await synced();
-  });
-
-  test("says of another database that it is none", async () => {
-    expect(await refusal(command("status", { store: await storeServer.createDatabase() }))).toMatch(
-      /is no query store: npm run query-store -- init makes one/,
-    );
-    expect(await refusal(command("drop", { store: await storeServer.createDatabase() }))).toMatch(
-      /is no query store/,
-    );
-  });
-});
-
-describe("a relayer of a newer version", () => {
-  const STEP = `
-    alter table outbox.messages add column later text;
-    alter table outbox.sent add column later text;
-    alter table outbox.dead_letters add column later text;
-    create table outbox.newer (id int primary key);
-    comment on table outbox.newer is 'Newer.';
-    create or replace function outbox.query_store_tables() returns table (publication text, publishes text, tables text[])
-    language sql immutable as $$
-      values
-        ('outbox_query_store', 'insert, update, delete, truncate', '{messages, gateways, relayers, scheduler, replays, query_store_beats, housekeeping, newer}'::text[]),
-        ('outbox_query_store_history', 'insert, update, delete', '{sent, dead_letters}'),
-        ('outbox_query_store_log', 'insert', '{attempts, audit, events, minutes}');
-    $$;`;
-
-  test("brings the store up to date before the primary, and what is new into it", async () => {
-    migrations = await nextMigration(STEP);
-    const lines: string[] = [];
+  test("is left to who may put it in order: another user is told so", async () => {
+    await inStore("create role reader login password 'pw' in role outbox_auditor");
+    const reader = store.replace("librarian", "reader");
     const upkeep = createUpkeep({
       databaseUrl: primary,
-      queryDatabaseUrl: store,
-      kept: KEPT,
-      log: (line) => lines.push(line),
-      warn: (line) => expect.fail(line),
-      migrations,
-    });
-    await upkeep.migrateStore();
-    expect(await value(primary, "select to_regclass('outbox.newer') is null")).toBe(true);
-    expect(await value(store, "select to_regclass('outbox.newer') is null")).toBe(false);
-    // An older primary goes on meanwhile.
-    const before = await insert("of the older version");
-    await synced();
-    expect(await where(store, before)).toEqual(["pending"]);
-
-    await migrate({ connectionString: primary, log: () => {}, folder: migrations });
-    await onPrimary("insert into outbox.newer values (7)");
-    await upkeep.refreshStore();
-    expect(lines).toEqual([
-      expect.stringMatching(/^query store: Migration \d{6}-next\.sql applied in \d+ ms$/),
-      expect.stringMatching(/^primary: changed the publication outbox_query_store: .* newer, /),
-      "query store: copying newer too",
-    ]);
-    await onPrimary("update outbox.messages set later = 'now' where id = $1", [before]);
-    await synced();
-    expect(await inStore("select later from outbox.messages where id = $1", [before])).toEqual([
-      { later: "now" },
-    ]);
-    expect(await inStore("select id from outbox.newer")).toEqual([{ id: 7 }]);
-    await expect(inStore("insert into outbox.newer values (8)")).rejects.toMatchObject({ code: "OB011" });
-  });
-
-  test("starts without a store that is away, and says what that means", async () => {
-    const away = new URL(store);
-    away.port = "1";
-    const warned: string[] = [];
-    const upkeep = createUpkeep({
-      databaseUrl: primary,
-      queryDatabaseUrl: away.href,
+      queryDatabaseUrl: reader,
       kept: KEPT,
       log: () => {},
-      warn: (line) => warned.push(line),
+      warn: (message) => expect.fail(message),
     });
-    await upkeep.migrateStore();
-    await upkeep.refreshStore();
-    expect(warned).toEqual([
-      expect.stringMatching(
-        /^the query store was not brought up to date before the primary, .*: the query store at .* is away: /,
-      ),
-      expect.stringMatching(
-        /^what is new on the primary is not yet in the query store: npm run query-store -- init /,
-      ),
+    expect(await upkeep.maintain()).toEqual([
+      "query store: its housekeeping is not done: permission denied for function maintain_query_store. There: grant outbox_relayer to its user",
     ]);
-    expect(await upkeep.maintain()).toEqual([]);
-  });
-
-  test("does not take a query store for its primary", async () => {
-    await expect(mustBePrimary(store)).rejects.toThrow(
-      /is a query store, for questions alone: DATABASE_URL has to name the primary/,
-    );
-    await mustBePrimary(primary);
-    await mustBePrimary(await storeServer.createDatabase());
-  });
-});
-
-describe("drop", () => {
-  test("does not lose history that only the store has without being told to", async () => {
-    await send("only here in a moment", {}, `${OLD_DAY}T12:00:00Z`);
-    await synced();
-    await onPrimary("select outbox.maintain(sent_kept => '90 days')");
-    expect(await refusal(command("drop"))).toMatch(
-      /^The query store has history that the primary has not any more \(.*sent from 2020-01-01.*\): drop --yes deletes it, drop --keep-data leaves it where it is$/,
-    );
-    expect(await refusal(command("drop", { primary: primary.replace(/:\d+\//, ":1/") }))).toMatch(
-      /the primary at .* is away: .*, so nobody knows what history only the store has/,
-    );
-    await synced();
-  });
-
-  test("of a store that is away says which slot is left, and drops that when told to", async () => {
-    const other = await storeServer.createDatabase();
-    await init(primary, other, primary, migrations);
-    await caughtUp(primary, other);
-    const name = await value(other, "select name from outbox.query_store");
-    expect(await refusal(command(`drop --slot ${name}`))).toMatch(/is in use/);
-    const away = other.replace(/:\d+\//, ":1/");
-    expect(await refusal(command("drop", { store: away }))).toContain(
-      `If its store is gone for good: npm run query-store -- drop --slot ${name}`,
-    );
-    await rows(other, `alter subscription ${name} disable`);
-    await eventually(
-      () => onPrimary("select active from outbox.replication_slots where slot_name = $1", [name]),
-      ([slot]) => slot?.active === false,
-    );
-    expect(await command(`drop --slot ${name}`, { store: away })).toEqual([
-      `primary: dropped the slot ${name}`,
-    ]);
-    expect(await refusal(command(`drop --slot ${name}`))).toBe(
-      `the primary has no slot ${name} of a query store`,
-    );
-    expect(await refusal(command("status", { store: other }))).toContain(
-      `its slot ${name} is gone from the primary`,
-    );
-    // Its primary away, it says what is left there.
-    const said = await command("drop --yes", { store: other, primary: primary.replace(/:\d+\//, ":1/") });
-    expect(said.join("\n")).toContain(`select pg_drop_replication_slot('${name}');`);
-    expect(await value(other, "select count(*)::int from pg_subscription")).toBe(1);
-  });
-
-  test("with --keep-data leaves a store that can be asked, and not be written to", async () => {
-    const said = await command("drop --keep-data");
-    expect(said.slice(-1)).toEqual(["primary: dropped the publications: no other query store uses them"]);
-    expect(await onPrimary("select from pg_replication_slots")).toEqual([]);
-    expect(await onPrimary("select from pg_publication")).toEqual([]);
-    expect(await value(store, "select count(*)::int from pg_subscription")).toBe(0);
-    expect(await value(store, "select count(*)::int > 0 from outbox.sent")).toBe(true);
-    await expect(inStore("delete from outbox.sent")).rejects.toMatchObject({ code: "OB011" });
-    expect(await refusal(init(primary, store, primary, migrations))).toMatch(
-      /^The subscription \w+ of the query store at .* is gone/,
-    );
-    expect(await refusal(command("status"))).toMatch(/is gone: nothing comes any more/);
-  });
-
-  test("with --yes leaves nothing", async () => {
-    await command("drop --yes");
-    expect(await inStore("select from pg_namespace where nspname ~ '^outbox'")).toEqual([]);
   });
 });

@@ -72,6 +72,7 @@ test("a message that is claimed again here while its earlier result is still to 
     ...ROUTE,
     outbox,
     webhook: {
+      origin: "http://gateway.test",
       send: ({ id }, done) => void sends.push({ id, done }),
       abort: () => {},
       close: async () => {},
@@ -116,7 +117,7 @@ test("a question for what is due next that fails is reported, and it looks again
   const route = createRoute({
     ...ROUTE,
     outbox,
-    webhook: { send: () => {}, abort: () => {}, close: async () => {} },
+    webhook: { origin: "http://gateway.test", send: () => {}, abort: () => {}, close: async () => {} },
     events,
   });
   onTestFinished(() => route.stop(0));

@@ -124,6 +124,7 @@ describe("a function", () => {
       "i settle_lock",
       "s broken_rules",
       "s changes",
+      "s current_traceparent",
       // All that explain() says is of one snapshot.
       "s discreet",
       "s explain",

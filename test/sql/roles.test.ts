@@ -37,6 +37,7 @@ describe("who may call what", () => {
     close_minutes: ["outbox_relayer"],
     configure_gateway: ["outbox_relayer"],
     create_search_indexes: [],
+    current_traceparent: [],
     discreet: [],
     disown: ["outbox_relayer"],
     drop_partitions: [],

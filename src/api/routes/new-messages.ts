@@ -1,4 +1,5 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import { traceparentOfHeader } from "../../gateway/traceparent.ts";
 import { type Accesses, mayReadPii, withBody } from "../access.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
@@ -53,7 +54,17 @@ const postRoute = createRoute({
     "Safe to be sent again with an `Idempotency-Key`. A `dedupe_key` is another thing: it says that two messages are one, whoever " +
     "puts them in, and in which request.",
   request: {
-    headers: z.object({ "Idempotency-Key": idempotencyKey }),
+    headers: z.object({
+      "Idempotency-Key": idempotencyKey,
+      traceparent: z
+        .string()
+        .optional()
+        .openapi({
+          description:
+            "W3C Trace Context: the trace of the messages that name none themselves. One that is malformed is ignored. (`tracestate` is not kept.)",
+          examples: ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+        }),
+    }),
     body: {
       required: true,
       content: {
@@ -110,7 +121,8 @@ export function addNewMessages(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependenci
 
   app.openapi({ ...postRoute, ...withBody(access.write, postRoute.request.body) }, async (c) => {
     const body = c.req.valid("json");
-    const once = { key: c.req.valid("header")["Idempotency-Key"], actor: c.get("caller").name };
+    const { "Idempotency-Key": key, traceparent } = c.req.valid("header");
+    const once = { key, actor: c.get("caller").name, traceparent: traceparentOfHeader(traceparent) };
     const whole = mayReadPii(c);
     const tags = await etags();
 

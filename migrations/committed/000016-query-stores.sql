@@ -1,12 +1,294 @@
---! Previous: sha1:68fa5214ff27613c2f7259eba28b98f24fd545e5
---! Hash: sha1:adc379e4e8d9f03ffa12ba57ab43a820090d3c6b
---! Message: Logical query stores
+--! Previous: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
+--! Hash: sha1:58bb1cc1634f279e6f9c4428336f657c30d11216
+--! Message: Query stores
 
--- A logical query store: what it has of the primary, and what it keeps when the primary does not.
+-- A query store: a database for questions alone, kept up to date by replication.
 
-alter table outbox.housekeeping add column seen_in xid8;
+-- ----------------------------------------------------- on the primary
+
+create table outbox.query_store_beats (
+  id             boolean     not null default true constraint query_store_beats_pkey primary key,
+  beat_at        timestamptz not null,
+  lsn            pg_lsn      not null,
+  sent_horizon   timestamptz not null,
+  events_horizon timestamptz not null,
+  constraint more_than_one_beat check (id)
+);
+comment on table outbox.query_store_beats is
+  'One row that the primary writes every second or so while there is a query store, see beat(). By it a store knows how far it is behind.';
+comment on column outbox.query_store_beats.id is 'There is one row.';
+comment on column outbox.query_store_beats.beat_at is 'When the last beat was made, by the primary''s clock.';
+comment on column outbox.query_store_beats.lsn is 'Where in the primary''s WAL.';
+comment on column outbox.query_store_beats.sent_horizon is 'outbox.sent_horizon() just before it.';
+comment on column outbox.query_store_beats.events_horizon is 'outbox.events_horizon() just before it.';
+comment on constraint query_store_beats_pkey on outbox.query_store_beats is 'There is one row.';
+comment on constraint more_than_one_beat on outbox.query_store_beats is 'There is one row.';
+comment on index outbox.query_store_beats_pkey is 'There is one row.';
+
+create table outbox.housekeeping (
+  one_row boolean     not null default true constraint housekeeping_pkey primary key,
+  at      timestamptz not null,
+  seen_in xid8,
+  constraint more_than_one_housekeeping check (one_row)
+);
+comment on table outbox.housekeeping is
+  'When the primary last put its history in order. A query store that sees a transaction write this row keeps what that transaction deletes from the history, see keep_history().';
+comment on column outbox.housekeeping.one_row is 'There is one row.';
+comment on column outbox.housekeeping.at is 'When.';
 comment on column outbox.housekeeping.seen_in is 'In a logical query store: the transaction by which it came. Null on the primary.';
+comment on constraint housekeeping_pkey on outbox.housekeeping is 'There is one row.';
+comment on constraint more_than_one_housekeeping on outbox.housekeeping is 'There is one row.';
+comment on index outbox.housekeeping_pkey is 'There is one row.';
 
+-- ------------------------------------------------- in a query store
+
+create table outbox.query_store (
+  one_row       boolean     not null default true constraint query_store_pkey primary key,
+  name          text        not null,
+  made_at       timestamptz not null default now(),
+  subscribed_at timestamptz,
+  constraint more_than_one_query_store check (one_row),
+  constraint name_not_outbox_query_store check (name ~ '^outbox_query_store_[a-z0-9_]{1,40}$')
+);
+comment on table outbox.query_store is
+  'A row here makes this database a query store (a logical subscriber): npm run query-store -- init writes it. Empty in every other database.';
+comment on column outbox.query_store.one_row is 'There is at most one row.';
+comment on column outbox.query_store.name is 'Of its subscription here, and of its replication slot on the primary.';
+comment on column outbox.query_store.made_at is 'When it was made.';
+comment on column outbox.query_store.subscribed_at is 'When it subscribed: from then on it has a history of its own. Null: its making was cut off before that.';
+comment on constraint query_store_pkey on outbox.query_store is 'There is at most one row.';
+comment on constraint more_than_one_query_store on outbox.query_store is 'There is at most one row.';
+comment on constraint name_not_outbox_query_store on outbox.query_store is 'Refuses other names: by this one its slot is known for one of a query store.';
+comment on index outbox.query_store_pkey is 'There is at most one row.';
+
+-- ------------------------------------------------------ functions, views
+
+--! Included functions/is_query_store.sql
+create or replace function outbox.is_query_store() returns boolean
+language sql stable security definer
+set search_path = pg_catalog, pg_temp as $$
+  select pg_is_in_recovery() or exists (select from outbox.query_store);
+$$;
+
+comment on function outbox.is_query_store() is
+  'Whether this database is a query store, for questions alone: a physical standby, or a logical subscriber that npm run query-store -- init made.';
+--! EndIncluded functions/is_query_store.sql
+--! Included functions/last_beat.sql
+create or replace function outbox.last_beat() returns setof outbox.query_store_beats
+language sql stable as $$
+  select query_store_beats.*
+  from outbox.query_store_beats
+  -- While a table is still being copied, the beats run ahead of it.
+  where not exists (
+    select
+    from outbox.query_store
+    join pg_catalog.pg_subscription on pg_subscription.subname = query_store.name
+    join pg_catalog.pg_subscription_rel on pg_subscription_rel.srsubid = pg_subscription.oid
+    where pg_subscription.subdbid = (select pg_database.oid from pg_catalog.pg_database where pg_database.datname = current_database())
+      and pg_subscription_rel.srsubstate <> 'r'
+  );
+$$;
+
+comment on function outbox.last_beat() is
+  'The last beat of the primary that has come to this query store. None before the first, and none while a table is still being copied.';
+--! EndIncluded functions/last_beat.sql
+--! Included functions/sent_horizon.sql
+create or replace function outbox.sent_horizon() returns timestamptz
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  now_at  timestamptz := clock_timestamp(); -- before the locks are read: a settle that is not among them stamps later
+  oldest  bigint;
+begin
+  -- The locks are the primary's. It has read them just before its last beat, and all that they promised has come since.
+  if outbox.is_query_store() then
+    return coalesce((select last_beat.sent_horizon from outbox.last_beat()), '-infinity');
+  end if;
+
+  select min((pg_locks.classid::bigint << 32) | pg_locks.objid::bigint)
+  into oldest
+  from pg_catalog.pg_locks
+  where pg_locks.locktype = 'advisory'
+    and pg_locks.database = (select pg_database.oid from pg_catalog.pg_database where pg_database.datname = current_database())
+    and pg_locks.objsubid = 1
+    and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint >= outbox.settle_lock('epoch')
+    and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint <= outbox.settle_lock(now_at);
+
+  return least(now_at, to_timestamp((oldest - outbox.settle_lock('epoch')) / 1000.0));
+end
+$$;
+
+comment on function outbox.sent_horizon() is
+  'No row of outbox.sent will ever appear before this time that is not there already. Read it in a statement of its own, then read rows with sent_at below it in a later one. In a query store: that of the last beat, -infinity while there is none.';
+--! EndIncluded functions/sent_horizon.sql
+--! Included functions/events_horizon.sql
+create or replace function outbox.events_horizon() returns timestamptz
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  now_at  timestamptz := clock_timestamp(); -- before the locks are read: a transaction that is not among them stamps later
+  oldest  bigint;
+begin
+  -- The locks are the primary's. It has read them just before its last beat, and all that they promised has come since.
+  if outbox.is_query_store() then
+    return coalesce((select last_beat.events_horizon from outbox.last_beat()), '-infinity');
+  end if;
+
+  select min((pg_locks.classid::bigint << 32) | pg_locks.objid::bigint)
+  into oldest
+  from pg_catalog.pg_locks
+  where pg_locks.locktype = 'advisory'
+    and pg_locks.database = (select pg_database.oid from pg_catalog.pg_database where pg_database.datname = current_database())
+    and pg_locks.objsubid = 1
+    and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint >= outbox.event_lock('epoch')
+    and (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint <= outbox.event_lock(now_at);
+
+  return least(now_at, to_timestamp((oldest - outbox.event_lock('epoch')) / 1000.0));
+end
+$$;
+
+comment on function outbox.events_horizon() is
+  'No row of outbox.events will ever appear before this time that is not there already. It may go back, when a transaction that began long ago has its first event: what was true of the later time stays true. Read it in a statement of its own, then read rows with at below it in a later one. In a query store: that of the last beat, -infinity while there is none.';
+--! EndIncluded functions/events_horizon.sql
+--! Included functions/relayer_is_alive.sql
+create or replace function outbox.relayer_is_alive(
+  relayer      int,
+  heartbeat_at timestamptz,
+  dead_after   interval    default '30 seconds',
+  as_of        timestamptz default clock_timestamp()
+) returns boolean
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+  select case
+    -- Its locks are not seen here, and its heartbeats come as late as the beats.
+    when outbox.is_query_store() then
+      relayer_is_alive.heartbeat_at
+        > coalesce((select last_beat.beat_at from outbox.last_beat()), relayer_is_alive.as_of) - relayer_is_alive.dead_after
+    else
+      relayer_is_alive.heartbeat_at > relayer_is_alive.as_of - relayer_is_alive.dead_after
+      -- Looked up rather than tried: a session gets a lock that it already holds.
+      and exists (
+        select
+        from pg_catalog.pg_locks
+        where pg_locks.locktype = 'advisory'
+          and pg_locks.database = (select pg_database.oid from pg_catalog.pg_database where pg_database.datname = current_database())
+          and pg_locks.objsubid = 2
+          and pg_locks.classid::bigint = outbox.lock_key('relayer')::bigint & 4294967295
+          and pg_locks.objid::bigint = relayer_is_alive.relayer
+          and pg_locks.granted
+      )
+  end;
+$$;
+
+comment on function outbox.relayer_is_alive(int, timestamptz, interval, timestamptz) is
+  'Whether a relayer holds its lock (Postgres frees it the moment the process is gone) and was heard of within dead_after (its host may be gone without closing the connection). In a query store, where the locks are not seen: whether it had been heard of within dead_after before the last beat.';
+--! EndIncluded functions/relayer_is_alive.sql
+--! Included functions/beat.sql
+create or replace function outbox.beat() returns table (
+  beat_at timestamptz,
+  lsn     pg_lsn
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  -- Each in a statement of its own, and before the beat: what they promise has committed, so it comes to a store before the beat.
+  sent_before   timestamptz := outbox.sent_horizon();
+  events_before timestamptz := outbox.events_horizon();
+begin
+  beat_at := clock_timestamp();
+  lsn := pg_current_wal_insert_lsn();
+
+  insert into outbox.query_store_beats (beat_at, lsn, sent_horizon, events_horizon)
+  values (beat.beat_at, beat.lsn, sent_before, events_before)
+  on conflict on constraint query_store_beats_pkey do update
+  set
+    beat_at        = excluded.beat_at,
+    lsn            = excluded.lsn,
+    sent_horizon   = excluded.sent_horizon,
+    events_horizon = excluded.events_horizon
+  -- Two at a time: the later one stays, whichever commits last.
+  where query_store_beats.lsn < excluded.lsn;
+
+  return next;
+end
+$$;
+
+comment on function outbox.beat() is
+  'On the primary, every second or so while there is a query store: writes the time (beat_at), the place in the WAL (lsn) and both horizons into outbox.query_store_beats, which comes to the store like all that was committed before it. Whoever sees a beat there sees every transaction that had committed before it was made, and what its horizons promise. Call it in a transaction of its own. Fails in a query store.';
+--! EndIncluded functions/beat.sql
+--! Included functions/search_vector.sql
+create or replace function outbox.search_vector(
+  content  text,
+  metadata jsonb
+) returns tsvector
+language sql immutable parallel safe as $$
+  -- simple: whole words as they are written, of whatever language. Of metadata the values, at any depth, not the keys.
+  select to_tsvector('pg_catalog.simple', search_vector.content)
+    || jsonb_to_tsvector('pg_catalog.simple', coalesce(search_vector.metadata, '{}'), '["string", "numeric"]');
+$$;
+
+comment on function outbox.search_vector(text, jsonb) is
+  'The words of a message that a search finds: those of its content, and the texts and numbers in its metadata. The search indexes are on it, see create_search_indexes().';
+--! EndIncluded functions/search_vector.sql
+--! Included functions/create_search_indexes.sql
+create or replace function outbox.create_search_indexes() returns setof text
+language plpgsql volatile
+-- Whoever writes queues up behind this while it waits.
+set lock_timeout = '2s' as $$
+declare
+  place text;
+begin
+  foreach place in array '{messages, sent, dead_letters}'::text[] loop
+    if to_regclass(format('outbox.%s_search', place)) is null then
+      execute format('create index %1$s_search on outbox.%1$s using gin (outbox.search_vector(content, metadata))', place);
+      execute format('comment on index outbox.%s_search is %L', place, 'Finds words of the content and the metadata.');
+      return next format('made outbox.%s_search', place);
+    end if;
+    if to_regclass(format('outbox.%s_metadata', place)) is null then
+      execute format('create index %1$s_metadata on outbox.%1$s using gin (metadata jsonb_path_ops)', place);
+      execute format('comment on index outbox.%s_metadata is %L', place, 'Finds metadata that contain others.');
+      return next format('made outbox.%s_metadata', place);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function outbox.create_search_indexes() is
+  'Makes the indexes for full-text and metadata search on messages, sent and dead_letters, where they are missing. A query store gets them by npm run query-store -- init. For a physical standby, which has what the primary has, the owner may call it there: nobody writes to a table while its index is being made, and each INSERT costs more from then on. Returns what it made.';
+--! EndIncluded functions/create_search_indexes.sql
+--! Included functions/query_store_state.sql
+create or replace function outbox.query_store_state() returns table (
+  kind       text,
+  beat_at    timestamptz,
+  lsn        pg_lsn,
+  searchable boolean
+)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+  select
+    case
+      when pg_is_in_recovery() then 'physical'
+      when outbox.is_query_store() then 'logical'
+      else 'primary'
+    end,
+    last_beat.beat_at,
+    -- A standby knows better than by beats how far it is.
+    case when pg_is_in_recovery() then greatest(last_beat.lsn, pg_last_wal_replay_lsn()) else last_beat.lsn end,
+    (
+      select count(*) = 3
+      from pg_catalog.pg_index
+      where pg_index.indisvalid
+        and pg_index.indexrelid in (
+          to_regclass('outbox.messages_search'), to_regclass('outbox.sent_search'), to_regclass('outbox.dead_letters_search')
+        )
+    )
+  from (select) as always
+  left join outbox.last_beat() on true;
+$$;
+
+comment on function outbox.query_store_state() is
+  'What a query store, asked itself, is and how far it is. kind: physical (a standby), logical (a subscriber), or primary (it is no query store). beat_at: when the primary made the last beat that has come; null before the first, and while a table is still being copied. lsn: every transaction that committed before this place in the primary''s WAL is seen. searchable: it has the indexes for full-text search, see create_search_indexes().';
+--! EndIncluded functions/query_store_state.sql
 --! Included functions/query_store_tables.sql
 create or replace function outbox.query_store_tables() returns table (
   publication text,
@@ -626,5 +908,38 @@ $$;
 comment on function outbox.grant_roles() is
   'Makes the roles outbox_producer, outbox_auditor, outbox_operator and outbox_relayer where they are missing and the caller may, and gives each what is its in the schemas outbox, outbox_migrate and outbox_worker, and no more; grants to other roles stay. For the owner of the schema outbox, or a superuser; each migration ends with it, and each start that may calls it. Returns a sentence for each thing left out, with what helps.';
 --! EndIncluded functions/grant_roles.sql
+--! Included views/replication_slots.sql
+create or replace view outbox.replication_slots as
+select
+  slots.slot_name::text as slot_name,
+  slots.slot_type as kind,
+  slots.active,
+  greatest(pg_wal_lsn_diff(written.lsn, slots.restart_lsn), 0)::bigint as retained_bytes,
+  slots.wal_status,
+  slots.safe_wal_size,
+  case
+    when slots.wal_status = 'lost' then 'it was cut off: the query store has to be made anew'
+    when slots.active then 'in use by pid ' || slots.active_pid
+    else 'not in use: the query store is away, or gone for good'
+  end as holder
+from pg_catalog.pg_replication_slots as slots
+cross join (
+  -- A standby may have slots of its own.
+  select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end as lsn
+) as written
+where slots.slot_name like 'outbox\_%'
+  and (slots.database = current_database() or slots.slot_type = 'physical')
+order by retained_bytes desc nulls last, slot_name;
+
+comment on view outbox.replication_slots is
+  'On the primary: the replication slots of query stores (those whose names begin with outbox_), and how much WAL each keeps on the disk, the most first. A slot whose store is away keeps all WAL from then on, until the disk is full or max_slot_wal_keep_size is reached: bring the store back, or npm run query-store -- drop.';
+comment on column outbox.replication_slots.slot_name is 'Its name.';
+comment on column outbox.replication_slots.kind is 'logical (a subscriber''s) or physical (a standby''s).';
+comment on column outbox.replication_slots.active is 'Somebody is connected to it.';
+comment on column outbox.replication_slots.retained_bytes is 'How much WAL it keeps. Null: none, it has never been used, or is lost.';
+comment on column outbox.replication_slots.wal_status is 'reserved; extended (more than max_wal_size is kept for it); unreserved (it may be cut off at any moment); lost (it was).';
+comment on column outbox.replication_slots.safe_wal_size is 'How many bytes may still be written before it is cut off by max_slot_wal_keep_size; null: no limit, the disk is the limit.';
+comment on column outbox.replication_slots.holder is 'Who uses it, or what is wrong, for a person.';
+--! EndIncluded views/replication_slots.sql
 
 select outbox.grant_roles();
