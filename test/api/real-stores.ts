@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "v
 import { eventually } from "../support/eventually.ts";
 import { type HttpGateway, startHttpGateway } from "../support/http-gateway.ts";
 import { startRelayer, type TestRelayer } from "../support/relayer.ts";
-import type { OpenApiDocument } from "./documented-answers.ts";
+import { pathsReadInStore } from "./store-reads.ts";
 
 /** A primary and a query store of a real kind. */
 export interface RealStore {
@@ -91,11 +91,7 @@ export function testReads(kind: "physical" | "logical", store: RealStore): void 
     );
     const { body: replays } = await ask("/replays");
     const { body: document } = await ask("/openapi.json");
-    const { paths } = document as OpenApiDocument;
-    const reads = Object.entries(paths as Record<string, { get?: { security: object[] } }>).flatMap(
-      ([path, { get }]) => (!get?.security.length || path.endsWith("/events") ? [] : [path]),
-    );
-    for (const path of reads) {
+    for (const path of pathsReadInStore(document)) {
       const id = path.includes("replays") ? replays.replays[0].id : body.id;
       const url = path.replace("/api/v1", "").replace("{id}", id).replace("{name}", "default");
       expect([path, await ask(url)]).toEqual([

@@ -1,5 +1,6 @@
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { ApiEnv } from "../dependencies.ts";
+import { PROBLEM_TYPE, type ProblemSlug } from "../problem.ts";
 import { LSN_HEADER, LSN_SCHEMA } from "./lsn.ts";
 import { LAG_HEADER } from "./reads.ts";
 
@@ -25,10 +26,10 @@ export function documentQueryStore(app: OpenAPIHono<ApiEnv>): void {
   });
 }
 
-/** Puts them at every operation that needs a key, but for the stream of events: it is the primary's. */
+/** Puts them at every operation that a query store may answer, which its problems say, and at every change. */
 export function referToQueryStore(paths: Document["paths"]): void {
   for (const { get, post, patch } of Object.values(paths ?? {})) {
-    if (get !== undefined && get.security?.length !== 0 && !streams(get)) {
+    if (get !== undefined && isReadInStore(get)) {
       get.parameters = [...(get.parameters ?? []), { $ref: "#/components/parameters/ReadLsn" }];
       addHeader(get, LAG_HEADER, "QueryStoreLag", ["200", "304", "404"]);
     }
@@ -39,11 +40,15 @@ export function referToQueryStore(paths: Document["paths"]): void {
 
 type Operation = NonNullable<NonNullable<Document["paths"]>[string]["get"]>;
 
-function streams({ responses = {} }: Operation): boolean {
-  return "text/event-stream" in ((responses as Responses)[200]?.content ?? {});
-}
+type Media = { examples?: object } | undefined;
+type Response = { headers?: Record<string, unknown>; content?: Record<string, Media> };
+type Responses = Record<string, Response | undefined>;
 
-type Responses = Record<string, { headers?: Record<string, unknown>; content?: object } | undefined>;
+function isReadInStore(operation: Operation): boolean {
+  const unavailable = (operation.responses as Responses)[503]?.content?.[PROBLEM_TYPE];
+  const slug: ProblemSlug = "query-store-unavailable";
+  return slug in (unavailable?.examples ?? {});
+}
 
 function addHeader(operation: Operation, name: string, component: string, statuses: readonly string[]): void {
   const responses = operation.responses as Responses;

@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayReadPii } from "../access.ts";
 import type { Cursors, Scope } from "../cursor.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
-import { API, problems, STREAMING, TAG } from "../documentation.ts";
+import { API, problems, READING_NOW, TAG } from "../documentation.ts";
 import { each, type Of, type Place, readLog } from "../events/log.ts";
 import { addEventShapes, componentOf, EVENT_TYPES, type EventType, forReader } from "../events/shapes.ts";
 import { block, createStreams, keepAlive, opening } from "../events/stream.ts";
@@ -159,7 +159,7 @@ A browser's EventSource sends no key: use fetch where the server has keys.`.trim
         },
       },
     },
-    ...problems("invalid-request", "events-gone", "too-many-streams", ...STREAMING),
+    ...problems("invalid-request", "events-gone", "too-many-streams", ...READING_NOW),
   },
 });
 
