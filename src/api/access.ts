@@ -12,6 +12,7 @@ import {
 } from "./guards.ts";
 import { type Caller, createKeyRing } from "./keys.ts";
 import { ProblemError } from "./problem.ts";
+import { createReads } from "./query-store/reads.ts";
 
 /** The name of the security scheme in the OpenAPI document. */
 export const SECURITY_SCHEME = "apiKey";
@@ -36,6 +37,8 @@ export interface Access {
 
 export interface Accesses {
   readonly read: Access;
+  /** As read, of the primary also where there is a query store. */
+  readonly readNow: Access;
   readonly write: Access;
   readonly operate: Access;
   /** As read, for events. */
@@ -46,16 +49,23 @@ export interface Accesses {
 export function createAccesses(dependencies: ApiDependencies): Accesses {
   const authenticate = createAuthentication(dependencies);
   const ready = whenReady(dependencies);
+  const { queryStore } = dependencies;
+  // What the query store answers, it answers also while the primary is away.
+  const readable = whenReady(dependencies, () =>
+    queryStore?.condition().state === "usable" ? ["database"] : [],
+  );
+  const reads = createReads(dependencies);
   const origins = onlyOwnOrigin(dependencies.corsOrigins ?? []);
   const access = (scope: Scope, ...guards: MiddlewareHandler<ApiEnv>[]): Access => ({
     security: [{ [SECURITY_SCHEME]: [scope] }],
-    middleware: [authenticate(scope), ...guards, ready],
+    middleware: [authenticate(scope), ...guards],
   });
   return {
-    read: access("read", onlyJsonWanted),
-    write: access("write", origins, onlyJsonWanted, onlyUtf8),
-    operate: access("operate", origins, onlyJsonWanted, onlyUtf8),
-    stream: access("read", onlyEventsWanted),
+    read: access("read", onlyJsonWanted, readable, reads),
+    readNow: access("read", onlyJsonWanted, ready),
+    write: access("write", origins, onlyJsonWanted, onlyUtf8, ready),
+    operate: access("operate", origins, onlyJsonWanted, onlyUtf8, ready),
+    stream: access("read", onlyEventsWanted, ready),
   };
 }
 
@@ -72,6 +82,12 @@ export function mayReadPii(c: Context<ApiEnv>): boolean {
 export function mayFilterByRecipient(c: Context<ApiEnv>, recipient: string | undefined): void {
   if (recipient === undefined || mayReadPii(c)) return;
   throw new ProblemError("insufficient-scope", "To filter by recipient takes a key with the scope read_pii.");
+}
+
+/** The same of a word. */
+export function maySearch(c: Context<ApiEnv>, q: string | undefined): void {
+  if (q === undefined || mayReadPii(c)) return;
+  throw new ProblemError("insufficient-scope", "To search takes a key with the scope read_pii.");
 }
 
 function createAuthentication({ keys = [], log }: ApiDependencies) {

@@ -40,21 +40,21 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   const access = createAccesses(dependencies);
   const cursors = createCursors(dependencies.pool);
   // Before the messages by id: "sent" is none.
-  addSentMessages(app, dependencies, access, cursors);
-  addDeadLetters(app, dependencies, access, cursors);
+  addSentMessages(app, access, cursors);
+  addDeadLetters(app, access, cursors);
   addReplayDeadLetters(app, dependencies, access);
   addReplays(app, dependencies, access, cursors);
-  addMessages(app, dependencies, access, cursors);
+  addMessages(app, access, cursors);
   addNewMessages(app, dependencies, access);
   addMessage(app, dependencies, access);
-  addExplanation(app, dependencies, access);
+  addExplanation(app, access);
   addMessageChanges(app, dependencies, access);
   addScheduler(app, dependencies, access);
   addGateways(app, dependencies, access);
-  addStats(app, dependencies, access);
-  addRelayers(app, dependencies, access);
+  addStats(app, access);
+  addRelayers(app, access);
   addAlerts(app, dependencies, access);
-  addAudit(app, dependencies, access, cursors);
+  addAudit(app, access, cursors);
   addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);

@@ -8,7 +8,16 @@ import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
 import { toProblem } from "./error-to-problem.ts";
 import { refuseInvalid } from "./faults.ts";
 import { onlyLoopbackNames } from "./guards.ts";
-import { PROBLEMS, ProblemError, problemAnswer } from "./problem.ts";
+import { PROBLEMS, ProblemError, type ProblemSlug, problemAnswer } from "./problem.ts";
+import { LSN_HEADER } from "./query-store/lsn.ts";
+import { LAG_HEADER } from "./query-store/reads.ts";
+
+/** No fault of a request's: what is wrong was said in the log when it began, or goes by what is set up. */
+const EXPECTED: ReadonlySet<ProblemSlug> = new Set([
+  "not-ready",
+  "query-store-unavailable",
+  "search-unavailable",
+]);
 
 /** An app without routes: what all of our servers do with every request, and how they answer what goes wrong. */
 export function createBareApp(
@@ -22,7 +31,7 @@ export function createBareApp(
     const { status } = PROBLEMS[problem.slug];
     const fields = { request_id: c.get("requestId"), method: c.req.method, path: c.req.path, err: error };
     if (status === 500) log("error", fields, "a request failed unexpectedly");
-    else if (status > 500 && problem.slug !== "not-ready")
+    else if (status > 500 && !EXPECTED.has(problem.slug))
       log("warn", fields, "a request could not be served");
     return problemAnswer(c, problem);
   });
@@ -75,6 +84,7 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "If-Match",
       "If-None-Match",
       "Last-Event-ID",
+      LSN_HEADER,
       "X-Request-Id",
       "traceparent",
     ],
@@ -86,6 +96,8 @@ function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
       "RateLimit",
       "RateLimit-Policy",
       "Retry-After",
+      LSN_HEADER,
+      LAG_HEADER,
       "X-Request-Id",
     ],
     maxAge: 600,

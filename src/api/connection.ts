@@ -39,8 +39,12 @@ export async function onConnection<T>(
   let usable = true;
   const query: Query = async (text, values, deadline = PROMPT) => {
     try {
-      const { rows } = await within(deadline, client.query(text, [...values]));
-      return rows;
+      const answered: pg.QueryResult | pg.QueryResult[] = await within(
+        deadline,
+        client.query(text, [...values]),
+      );
+      // Of several statements in one, the last is asked for its rows.
+      return [answered].flat().at(-1)?.rows ?? [];
     } catch (error) {
       usable &&= error instanceof pg.DatabaseError;
       throw error;
@@ -56,17 +60,32 @@ export async function onConnection<T>(
 /** Whoever has it locked may take long: that is told at once, before our own deadline would say the database is away. */
 const BEGIN = "begin; set local lock_timeout = '1500ms'";
 
+/** What has to be read to have seen a transaction: the place in the log behind its commit. In one go, it costs nothing. */
+const COMMIT_AND_TELL = "commit; select pg_current_wal_insert_lsn() as lsn";
+
 /** Runs `work` in one transaction of its own: committed when it returns, rolled back when it throws. */
-export function inTransaction<T>(
+export async function inTransaction<T>(
   pool: ApiDependencies["pool"],
   work: (query: Query) => Promise<T>,
 ): Promise<T> {
+  return (await transaction(pool, work, "commit")).result;
+}
+
+/** The same on the primary; and the place in its log behind the commit, as a pg_lsn. */
+export async function inWriteTransaction<T>(
+  pool: ApiDependencies["pool"],
+  work: (query: Query) => Promise<T>,
+): Promise<{ readonly result: T; readonly lsn: string | undefined }> {
+  const { result, committed } = await transaction(pool, work, COMMIT_AND_TELL);
+  return { result, lsn: committed[0]?.lsn };
+}
+
+function transaction<T>(pool: ApiDependencies["pool"], work: (query: Query) => Promise<T>, commit: string) {
   return onConnection(pool, async (query, usable) => {
     await query(BEGIN, []);
     try {
       const result = await work(query);
-      await query("commit", []);
-      return result;
+      return { result, committed: await query<{ lsn: string }>(commit, []) };
     } catch (error) {
       // Closing the connection rolls back too.
       if (usable()) await query("rollback", []);

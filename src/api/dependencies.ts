@@ -3,11 +3,15 @@ import type { RequestIdVariables } from "hono/request-id";
 import type pg from "pg";
 import type { ApiKey } from "../config/api-keys.ts";
 import type { Caller } from "./keys.ts";
+import type { QueryStore } from "./query-store/query-store.ts";
+import type { Read } from "./query-store/reads.ts";
 
 /** What the API needs from the program around it. */
 export interface ApiDependencies {
   /** Of `createPool`: it answers timestamps with their microseconds, and survives connections that break. */
   readonly pool: Pick<pg.Pool, "query" | "connect">;
+  /** Answers what is only read; without one, `pool` does. */
+  readonly queryStore?: QueryStore | undefined;
   readonly ready: () => Readiness;
   readonly alive: () => { alive: boolean; reason?: string };
   /** Left out: there is no /metrics here. */
@@ -42,5 +46,5 @@ export type Log = (
 export type ApiEnv = {
   /** Absent in process, without a server. */
   Bindings: Partial<HttpBindings>;
-  Variables: RequestIdVariables & { caller: Caller };
+  Variables: RequestIdVariables & { caller: Caller; read: Read };
 };

@@ -25,8 +25,17 @@ const GUARDED = [
   "database-unavailable",
 ] as const;
 
-/** What a route that reads may answer besides its own problems. */
-export const READING = [...GUARDED, "not-acceptable", "query-too-slow"] as const;
+/** What a route that reads may answer besides its own problems. By these it is known for one that a query store may answer. */
+export const READING = [
+  ...GUARDED,
+  "invalid-request",
+  "not-acceptable",
+  "query-store-unavailable",
+  "query-too-slow",
+] as const;
+
+/** The same of what is asked of the primary also where there is a query store, because it has to be of this moment. */
+export const READING_NOW = [...GUARDED, "not-acceptable", "query-too-slow"] as const;
 
 /** What a route that changes something may answer besides its own problems. */
 export const CHANGING = [

@@ -43,10 +43,14 @@ export function onlyOwnOrigin(friends: readonly string[]): Guard {
 /** Questions are answered, and messages taken, also while this process has no number to relay under. */
 const NOT_NEEDED = new Set(["relayer"]);
 
-export function whenReady(dependencies: Pick<ApiDependencies, "ready">): Guard {
+export function whenReady(
+  dependencies: Pick<ApiDependencies, "ready">,
+  alsoNotNeeded: () => readonly string[] = () => [],
+): Guard {
   return async (_c, next) => {
+    const notNeeded = NOT_NEEDED.union(new Set(alsoNotNeeded()));
     const failing = Object.entries(dependencies.ready().parts).filter(
-      ([name, { ok }]) => !ok && !NOT_NEEDED.has(name),
+      ([name, { ok }]) => !ok && !notNeeded.has(name),
     );
     if (failing.length > 0) throw new ProblemError("not-ready", notReadyDetail(failing));
     await next();

@@ -1,6 +1,7 @@
 import { onConnection, patient } from "./connection.ts";
 import type { Position } from "./cursor.ts";
 import type { ApiDependencies } from "./dependencies.ts";
+import { searchCondition } from "./search.ts";
 import { COLUMNS, type Message, type Status } from "./whole-message.ts";
 
 export interface MessageFilters {
@@ -12,6 +13,8 @@ export interface MessageFilters {
   readonly created_after?: string | undefined;
   readonly created_before?: string | undefined;
   readonly metadata?: Record<string, unknown> | undefined;
+  /** Words to look for. */
+  readonly q?: string | undefined;
 }
 
 /**
@@ -78,6 +81,7 @@ export function listQuery(filters: MessageFilters, from: Position | undefined, c
   if (filters.created_before !== undefined) conditions.push(`created_at < ${$(filters.created_before)}`);
   if (filters.metadata !== undefined)
     conditions.push(`metadata @> ${$(JSON.stringify(filters.metadata))}::jsonb`);
+  if (filters.q !== undefined) conditions.push(searchCondition($(filters.q)));
 
   const branches = PLACES.flatMap(({ where, endedAt, statuses }) => {
     const asked = Object.entries(statuses).filter(

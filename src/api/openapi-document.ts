@@ -2,6 +2,7 @@ import { type OpenAPIHono, z } from "@hono/zod-openapi";
 import { SECURITY_SCHEME } from "./access.ts";
 import type { ApiEnv } from "./dependencies.ts";
 import { API, problems, TAG } from "./documentation.ts";
+import { documentQueryStore, referToQueryStore } from "./query-store/document.ts";
 
 export const DOCUMENT_PATH = `${API}/openapi.json`;
 
@@ -13,7 +14,11 @@ can be put in with SQL too, in the transaction of your own data:
 Where the server has keys, send one: \`Authorization: Bearer <key>\`. Without the scope \`read_pii\` numbers are masked,
 contents left out, and of the gateway's answers only the status is shown. Lists are paged: follow \`next_cursor\`, or the \`Link\` with \`rel="next"\`. Every error is
 \`application/problem+json\` (RFC 9457). Every answer carries \`X-Request-Id\`: the one that came with the request, or a
-new one.`;
+new one.
+
+Where there is a query store, a database of its own for questions, every \`GET\` but that of the events is answered there, with
+\`X-Query-Store-Lag\`. It may be a moment behind: whoever has changed something and wants to see it sends the \`X-Outbox-LSN\` of
+that answer with the question.`;
 
 const LICENSE = { name: "MIT", identifier: "MIT" };
 
@@ -50,6 +55,8 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
       "loopback, asks for none.",
   });
 
+  documentQueryStore(app);
+
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "outbox-relayer", version, description: DESCRIPTION.trim(), license: LICENSE },
@@ -65,6 +72,7 @@ export function addOpenApiDocument(app: OpenAPIHono<ApiEnv>, version: string): v
     ],
   });
   leaveOneSchema(document.paths);
+  referToQueryStore(document.paths);
   app.get(DOCUMENT_PATH, (c) => c.json(document));
 }
 

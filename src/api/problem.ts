@@ -137,6 +137,11 @@ export const PROBLEMS = {
     title: "Something unexpected happened",
     help: "A fault of ours. The log has it under the request's id, which `instance` names.",
   },
+  "search-unavailable": {
+    status: 501,
+    title: "Messages cannot be searched here",
+    help: "`q` takes a database with indexes for it: a query store (docs/query-store.md), or the primary where `select outbox.create_search_indexes()` made them. `detail` says what is missing.",
+  },
   "database-unavailable": {
     status: 503,
     title: "The database is away",
@@ -151,6 +156,11 @@ export const PROBLEMS = {
     status: 503,
     title: "The service is not ready",
     help: "It is starting or stopping, or has no database; `detail` names the parts.",
+  },
+  "query-store-unavailable": {
+    status: 503,
+    title: "The query store cannot answer",
+    help: "It does not answer, is behind by more than `query_store.max_lag`, or has not seen the write of `X-Outbox-LSN` yet; and the primary is to be spared (`query_store.when_away: unavailable`), or cannot search. Changes are taken all the same.",
   },
   "query-too-slow": {
     status: 503,
@@ -168,6 +178,7 @@ const RETRY_AFTER_SECONDS: Partial<Record<ProblemSlug, number>> = {
   "database-unavailable": 2,
   busy: 1,
   "not-ready": 2,
+  "query-store-unavailable": 2,
   "query-too-slow": 10,
   "too-many-streams": 10,
 };

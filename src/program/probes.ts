@@ -1,8 +1,10 @@
 import type { Readiness } from "../api/dependencies.ts";
 import { withoutAnswer } from "../api/pii.ts";
+import type { QueryStore } from "../api/query-store/query-store.ts";
 import type { Gateway } from "../db/outbox.ts";
 import type { Relay } from "../relay/relay.ts";
 import type { Session } from "../relay/session.ts";
+import { storePart } from "./query-store.ts";
 
 /** What the probes have to know that no part knows by itself. */
 export interface Stage {
@@ -30,6 +32,7 @@ export function readiness(
   stage: Readonly<Stage>,
   relay: Pick<Relay, "reachable" | "gateways">,
   session: Pick<Session, "number">,
+  store?: QueryStore,
 ): Readiness {
   const parts = {
     migrated: { ok: stage.migrated },
@@ -38,6 +41,7 @@ export function readiness(
     not_draining: { ok: !stage.draining },
     // Its messages wait, and the others' go on: no reason to take this relayer away.
     gateways: { ok: true, ...stoppedGateways(relay.gateways()) },
+    ...(store === undefined ? {} : { query_store: storePart(store) }),
   };
   return { ready: Object.values(parts).every(({ ok }) => ok), parts };
 }

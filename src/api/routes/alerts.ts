@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Accesses } from "../access.ts";
 import { onConnection } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
-import { API, problems, READING, TAG } from "../documentation.ts";
+import { API, problems, READING_NOW, TAG } from "../documentation.ts";
 import { id, time } from "../message.ts";
 
 const Alert = z
@@ -48,7 +48,7 @@ const listRoute = createRoute({
   summary: "What is wrong, and what was?",
   description:
     "What is open, the critical first; then the last 100 that are over, the newest first, of at most 30 days. The relayers " +
-    "look each minute (the line `alert` of the crontab), and tell it by Slack and e-mail where these are configured.",
+    "look each minute (the line `alert` of the crontab), and tell it by Slack and e-mail where these are configured. The primary is asked also where there is a query store.",
   responses: {
     200: {
       description: "All that is open, and what was lately.",
@@ -78,7 +78,7 @@ const listRoute = createRoute({
         },
       },
     },
-    ...problems(...READING),
+    ...problems(...READING_NOW),
   },
 });
 
@@ -102,7 +102,7 @@ const SELECT = `
     )`;
 
 export function addAlerts(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
-  app.openapi({ ...listRoute, ...access.read }, async (c) => {
+  app.openapi({ ...listRoute, ...access.readNow }, async (c) => {
     const alerts = await onConnection(pool, (query) => query<z.infer<typeof Alert>>(SELECT, []));
     return c.json({ alerts }, 200);
   });

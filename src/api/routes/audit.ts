@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayReadPii } from "../access.ts";
 import { onConnection, patient } from "../connection.ts";
 import type { Cursors, Position } from "../cursor.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
 import { keysetQuery } from "../keyset.ts";
 import * as parameters from "../list-parameters.ts";
@@ -86,7 +86,7 @@ const listRoute = createRoute({
         },
       },
     },
-    ...problems("invalid-request", ...READING),
+    ...problems(...READING),
   },
 });
 
@@ -117,12 +117,7 @@ export function auditQuery(filters: AuditFilters, from: Position | undefined, co
   });
 }
 
-export function addAudit(
-  app: OpenAPIHono<ApiEnv>,
-  { pool }: ApiDependencies,
-  access: Accesses,
-  cursors: Cursors,
-): void {
+export function addAudit(app: OpenAPIHono<ApiEnv>, access: Accesses, cursors: Cursors): void {
   app.openapi({ ...listRoute, ...access.read }, async (c) => {
     const { limit, cursor, ...filters } = c.req.valid("query");
     const { rows, next_cursor } = await page(
@@ -131,7 +126,7 @@ export function addAudit(
       { cursor, limit, scope: { list: "audit", filters } },
       (from, count) => {
         const { text, values } = auditQuery(filters, from, count);
-        return onConnection(pool, (query) => query<AuditRow>(text, values, PATIENT));
+        return c.get("read")((pool) => onConnection(pool, (query) => query<AuditRow>(text, values, PATIENT)));
       },
       ({ at, id }) => ({ at, id }),
     );

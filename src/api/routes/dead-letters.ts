@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayFilterByRecipient, mayReadPii } from "../access.ts";
 import type { Cursors } from "../cursor.ts";
 import { DEAD_REASONS, readDeadLetters } from "../dead-letters.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
 import * as parameters from "../list-parameters.ts";
 import { forReader, messageShape, time } from "../message.ts";
@@ -104,16 +104,11 @@ const listRoute = createRoute({
         },
       },
     },
-    ...problems("invalid-request", ...READING),
+    ...problems(...READING),
   },
 });
 
-export function addDeadLetters(
-  app: OpenAPIHono<ApiEnv>,
-  { pool }: ApiDependencies,
-  access: Accesses,
-  cursors: Cursors,
-): void {
+export function addDeadLetters(app: OpenAPIHono<ApiEnv>, access: Accesses, cursors: Cursors): void {
   app.openapi({ ...listRoute, ...access.read }, async (c) => {
     const { limit, cursor, ...filters } = c.req.valid("query");
     mayFilterByRecipient(c, filters.recipient);
@@ -121,7 +116,7 @@ export function addDeadLetters(
       c,
       cursors,
       { cursor, limit, scope: { list: "dead-letters", filters } },
-      (from, count) => readDeadLetters(pool, filters, from, count),
+      (from, count) => c.get("read")((pool) => readDeadLetters(pool, filters, from, count)),
       ({ died_at, id }) => ({ at: died_at, id }),
     );
     return c.json({ dead_letters: rows.map((row) => forReader(row, mayReadPii(c))), next_cursor }, 200);

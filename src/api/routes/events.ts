@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayReadPii } from "../access.ts";
 import type { Cursors, Scope } from "../cursor.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
-import { API, problems, READING, TAG } from "../documentation.ts";
+import { API, problems, READING_NOW, TAG } from "../documentation.ts";
 import { each, type Of, type Place, readLog } from "../events/log.ts";
 import { addEventShapes, componentOf, EVENT_TYPES, type EventType, forReader } from "../events/shapes.ts";
 import { block, createStreams, keepAlive, opening } from "../events/stream.ts";
@@ -114,6 +114,8 @@ Ids are good for as long as events are kept (\`retention.events\`, and \`retenti
 The order is that of time. A transaction in which somebody cancels messages or pauses a gateway, and which stays open for longer than a
 second, holds back all events but \`settled\`; they come when it ends, so compare \`sent_at\` and \`died_at\`.
 
+The primary is asked also where there is a query store: what happens is told at once, and not when it has got there.
+
 A browser's EventSource sends no key: use fetch where the server has keys.`.trim(),
   request: {
     query: z.strictObject({
@@ -157,7 +159,7 @@ A browser's EventSource sends no key: use fetch where the server has keys.`.trim
         },
       },
     },
-    ...problems("invalid-request", "events-gone", "too-many-streams", ...READING),
+    ...problems("invalid-request", "events-gone", "too-many-streams", ...READING_NOW),
   },
 });
 

@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Accesses } from "../access.ts";
 import { onConnection } from "../connection.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, problems, READING, TAG } from "../documentation.ts";
 import { id } from "../message.ts";
 import { messageId } from "../message-id.ts";
@@ -40,17 +40,19 @@ const route = createRoute({
         },
       },
     },
-    ...problems("invalid-request", "unknown-message", ...READING),
+    ...problems("unknown-message", ...READING),
   },
 });
 
-export function addExplanation(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
+export function addExplanation(app: OpenAPIHono<ApiEnv>, access: Accesses): void {
   app.openapi({ ...route, ...access.read }, async (c) => {
     const { id } = c.req.valid("param");
-    const { said, there } = await onConnection(pool, async (query) => ({
-      said: await query<{ line: string }>("select outbox.explain($1) as line", [id]),
-      there: await query("select from outbox.all_messages where id = $1", [id]),
-    }));
+    const { said, there } = await c.get("read")((pool) =>
+      onConnection(pool, async (query) => ({
+        said: await query<{ line: string }>("select outbox.explain($1) as line", [id]),
+        there: await query("select from outbox.all_messages where id = $1", [id]),
+      })),
+    );
     const explanation = said.map(({ line }) => line);
     // What is gone is explained, too: a 404 in the same words.
     if (there.length === 0) throw new ProblemError("unknown-message", explanation.join(" "));

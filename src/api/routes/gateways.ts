@@ -1,11 +1,12 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayReadPii } from "../access.ts";
-import { inTransaction, onConnection } from "../connection.ts";
+import { onConnection } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, READING, TAG } from "../documentation.ts";
 import { GATEWAY_EXAMPLE, Gateway, readGateway, readGateways, shownGateway } from "../gateway.ts";
 import * as parameters from "../list-parameters.ts";
 import { ProblemError } from "../problem.ts";
+import { write } from "../query-store/write.ts";
 
 const Gateways = z.object({ gateways: z.array(Gateway) }).openapi("Gateways");
 
@@ -43,7 +44,7 @@ const getRoute = createRoute({
   request: { params: one },
   responses: {
     ...answer("The gateway.", GATEWAY_EXAMPLE),
-    ...problems("invalid-request", "unknown-gateway", ...READING),
+    ...problems("unknown-gateway", ...READING),
   },
 });
 
@@ -68,13 +69,13 @@ const changes = {
 
 export function addGateways(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
   app.openapi({ ...listRoute, ...access.read }, async (c) => {
-    const gateways = await onConnection(pool, readGateways);
+    const gateways = await c.get("read")((pool) => onConnection(pool, readGateways));
     return c.json({ gateways: gateways.map((gateway) => shownGateway(gateway, mayReadPii(c))) }, 200);
   });
 
   app.openapi({ ...getRoute, ...access.read }, async (c) => {
     const { name } = c.req.valid("param");
-    const gateway = await onConnection(pool, (query) => readGateway(query, name));
+    const gateway = await c.get("read")((pool) => onConnection(pool, (query) => readGateway(query, name)));
     return c.json(shownGateway(known(gateway, name), mayReadPii(c)), 200);
   });
 
@@ -93,7 +94,7 @@ export function addGateways(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies,
     });
     app.openapi(route, async (c) => {
       const { name } = c.req.valid("param");
-      const gateway = await inTransaction(pool, async (query) => {
+      const gateway = await write(c, pool, async (query) => {
         const there = await query("select from outbox.gateways where name = $1", [name]);
         if (there.length === 0) return undefined;
         await query(sql, [name, c.get("caller").name]);

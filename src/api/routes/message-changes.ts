@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { type Accesses, mayReadPii, withBody } from "../access.ts";
-import { inTransaction, type Query } from "../connection.ts";
+import type { Query } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
 import { createEtags, type EntityTags, ETAG, ifMatch } from "../etag.ts";
@@ -9,6 +9,7 @@ import { messageId } from "../message-id.ts";
 import { availableAt, content, expiresAt, priority, recipient } from "../new-message.ts";
 import { readMessage } from "../one-message.ts";
 import { ProblemError } from "../problem.ts";
+import { write } from "../query-store/write.ts";
 import { HISTORY_EXAMPLE, historyForReader, MessageWithHistory } from "../whole-message.ts";
 
 const request = {
@@ -178,7 +179,7 @@ export function addMessageChanges(
   ): Promise<MessageWithHistory> {
     const whole = mayReadPii(c);
     const tags = await etags();
-    const message = await inTransaction(pool, async (query) => {
+    const message = await write(c, pool, async (query) => {
       if (wanted !== undefined) {
         await query("select from outbox.lock_message($1)", [id]);
         if (!tags.match(wanted, await readMessage(query, id)))

@@ -26,7 +26,7 @@ const getRoute = createRoute({
       content: { "application/json": { schema: MessageWithHistory, example: HISTORY_EXAMPLE } },
     },
     304: { description: "It is as it was.", headers: ETAG },
-    ...problems("invalid-request", "unknown-message", ...READING),
+    ...problems("unknown-message", ...READING),
   },
 });
 
@@ -37,7 +37,7 @@ export function addMessage(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, 
     const { id } = c.req.valid("param");
     const known = c.req.valid("header")["If-None-Match"];
     const whole = mayReadPii(c);
-    const message = await onConnection(pool, (query) => readMessage(query, id));
+    const message = await c.get("read")((pool) => onConnection(pool, (query) => readMessage(query, id)));
     const etag = (await etags()).of(message, whole);
     c.header("ETag", etag);
     if (known !== undefined && isOneOf(etag, known)) return c.body(null, 304);

@@ -1,13 +1,14 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { type Accesses, mayFilterByRecipient, mayReadPii } from "../access.ts";
+import { type Accesses, mayFilterByRecipient, mayReadPii, maySearch } from "../access.ts";
 import type { Cursors } from "../cursor.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
 import * as parameters from "../list-parameters.ts";
 import { forReader } from "../message.ts";
 import { readMessages } from "../message-list.ts";
 import { isObject, METADATA_SCHEMA } from "../metadata.ts";
 import { page } from "../paging.ts";
+import { q } from "../search.ts";
 import { faultOfJson } from "../storable.ts";
 import { MESSAGE_EXAMPLE, Message, STATUSES, type Status } from "../whole-message.ts";
 
@@ -63,7 +64,7 @@ const listRoute = createRoute({
   description:
     "The newest first: give `next_cursor` back as `cursor`, with the same filters. A message that moves on meanwhile (is sent, " +
     "say) is neither missed nor listed twice. Without `status` all of the history is looked through, so a filter that few messages " +
-    "match is slow; `status` and `created_after` narrow it.",
+    "match is slow; `status` and `created_after` narrow it. `q` searches the words, in a database that has indexes for it, as a query store has.",
   request: {
     query: z.strictObject({
       limit: parameters.limit,
@@ -78,6 +79,7 @@ const listRoute = createRoute({
         .optional()
         .openapi({ description: "Only messages created earlier than this." }),
       metadata: metadata.optional(),
+      q: q.optional(),
       cursor: parameters.cursor.optional(),
     }),
   },
@@ -92,19 +94,15 @@ const listRoute = createRoute({
         },
       },
     },
-    ...problems("invalid-request", ...READING),
+    ...problems("search-unavailable", ...READING),
   },
 });
 
-export function addMessages(
-  app: OpenAPIHono<ApiEnv>,
-  { pool }: ApiDependencies,
-  access: Accesses,
-  cursors: Cursors,
-): void {
+export function addMessages(app: OpenAPIHono<ApiEnv>, access: Accesses, cursors: Cursors): void {
   app.openapi({ ...listRoute, ...access.read }, async (c) => {
     const { limit, cursor, ...filters } = c.req.valid("query");
     mayFilterByRecipient(c, filters.recipient);
+    maySearch(c, filters.q);
     const given = {
       ...filters,
       status: filters.status?.join(),
@@ -114,7 +112,10 @@ export function addMessages(
       c,
       cursors,
       { cursor, limit, scope: { list: "messages", filters: given } },
-      (from, count) => readMessages(pool, filters, from, count),
+      (from, count) =>
+        c.get("read")((pool) => readMessages(pool, filters, from, count), {
+          search: filters.q !== undefined,
+        }),
       ({ id }) => ({ id }),
     );
     return c.json({ messages: rows.map((row) => forReader(row, mayReadPii(c))), next_cursor }, 200);

@@ -1,7 +1,6 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { traceparentOfHeader } from "../../gateway/traceparent.ts";
 import { type Accesses, mayReadPii, withBody } from "../access.ts";
-import { inTransaction } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, TAG, WITH_BODY } from "../documentation.ts";
 import { enqueue } from "../enqueue.ts";
@@ -11,6 +10,7 @@ import { forReader } from "../message.ts";
 import { documentMetadata } from "../metadata.ts";
 import { NewMessages } from "../new-message.ts";
 import { readMessage } from "../one-message.ts";
+import { write } from "../query-store/write.ts";
 import { historyForReader, MESSAGE_EXAMPLE, Message, MessageWithHistory } from "../whole-message.ts";
 
 const EnqueuedMessages = z
@@ -126,7 +126,7 @@ export function addNewMessages(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependenci
     const whole = mayReadPii(c);
     const tags = await etags();
 
-    const { enqueued, one } = await inTransaction(pool, async (query) => {
+    const { enqueued, one } = await write(c, pool, async (query) => {
       const enqueued = await enqueue(query, body, once);
       const [first] = enqueued.messages;
       if (Array.isArray(body) || first === undefined) return { enqueued, one: undefined };

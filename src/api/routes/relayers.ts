@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Accesses } from "../access.ts";
 import { onConnection } from "../connection.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, problems, READING, TAG } from "../documentation.ts";
 import { time } from "../message.ts";
 import { milliseconds, msColumn } from "../milliseconds.ts";
@@ -76,9 +76,11 @@ const SELECT = `
     from outbox.relayer_status
     order by id`;
 
-export function addRelayers(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
+export function addRelayers(app: OpenAPIHono<ApiEnv>, access: Accesses): void {
   app.openapi({ ...listRoute, ...access.read }, async (c) => {
-    const relayers = await onConnection(pool, (query) => query<z.infer<typeof Relayer>>(SELECT, []));
+    const relayers = await c.get("read")((pool) =>
+      onConnection(pool, (query) => query<z.infer<typeof Relayer>>(SELECT, [])),
+    );
     return c.json({ relayers }, 200);
   });
 }

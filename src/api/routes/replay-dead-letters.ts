@@ -9,6 +9,7 @@ import * as parameters from "../list-parameters.ts";
 import { id, time } from "../message.ts";
 import { withoutAnswer } from "../pii.ts";
 import { ProblemError } from "../problem.ts";
+import { write } from "../query-store/write.ts";
 import { REPLAY_EXAMPLE, Replay, readReplay, shownReplay } from "../replay.ts";
 
 const OBSTACLES = ["needs_force", "needs_expires_at", "unknown_gateway", "dedupe_key_used_again"] as const;
@@ -165,7 +166,7 @@ export function addReplayDeadLetters(
       const masked = sample.map((one) => ({ ...one, error: pii ? one.error : withoutAnswer(one.error) }));
       return c.json({ dry_run: true as const, ...found, sample: masked }, 200);
     }
-    const replay = await inTransaction(pool, async (query) => {
+    const replay = await write(c, pool, async (query) => {
       const { replay_id } = await replayWhere(query, asked, actor);
       return readReplay(query, replay_id ?? 0);
     });

@@ -1,6 +1,6 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayReadPii } from "../access.ts";
-import { inTransaction, onConnection } from "../connection.ts";
+import { onConnection } from "../connection.ts";
 import type { Cursors } from "../cursor.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
@@ -8,6 +8,7 @@ import { keysetQuery } from "../keyset.ts";
 import * as parameters from "../list-parameters.ts";
 import { page } from "../paging.ts";
 import { ProblemError } from "../problem.ts";
+import { write } from "../query-store/write.ts";
 import {
   REPLAY_EXAMPLE,
   REPLAY_STATUSES,
@@ -55,7 +56,7 @@ const listRoute = createRoute({
         "application/json": { schema: ReplayPage, example: { replays: [REPLAY_EXAMPLE], next_cursor: null } },
       },
     },
-    ...problems("invalid-request", ...READING),
+    ...problems(...READING),
   },
 });
 
@@ -71,7 +72,7 @@ const getRoute = createRoute({
   request: { params: one },
   responses: {
     ...answer("The replay.", REPLAY_EXAMPLE),
-    ...problems("invalid-request", "unknown-replay", ...READING),
+    ...problems("unknown-replay", ...READING),
   },
 });
 
@@ -114,7 +115,7 @@ export function addReplays(
           conditions: [["status =", status]],
           count,
         });
-        return onConnection(pool, (query) => query<ReplayRow>(text, values));
+        return c.get("read")((pool) => onConnection(pool, (query) => query<ReplayRow>(text, values)));
       },
       ({ id }) => ({ id }),
     );
@@ -123,13 +124,13 @@ export function addReplays(
 
   app.openapi({ ...getRoute, ...access.read }, async (c) => {
     const { id } = c.req.valid("param");
-    const row = await onConnection(pool, (query) => readReplay(query, id));
+    const row = await c.get("read")((pool) => onConnection(pool, (query) => readReplay(query, id)));
     return c.json(shownReplay(known(row, id), mayReadPii(c)), 200);
   });
 
   app.openapi({ ...cancelRoute, ...access.operate }, async (c) => {
     const { id } = c.req.valid("param");
-    const row = await inTransaction(pool, async (query) => {
+    const row = await write(c, pool, async (query) => {
       if ((await readReplay(query, id)) === undefined) return undefined;
       await query("select outbox.cancel_replay($1, actor => $2)", [id, c.get("caller").name]);
       return readReplay(query, id);

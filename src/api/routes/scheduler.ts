@@ -1,8 +1,9 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Accesses } from "../access.ts";
-import { inTransaction, onConnection, type Query } from "../connection.ts";
+import { onConnection, type Query } from "../connection.ts";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { API, CHANGING, problems, READING, TAG } from "../documentation.ts";
+import { write } from "../query-store/write.ts";
 
 const Scheduler = z
   .object({
@@ -65,7 +66,7 @@ const changes = {
 
 export function addScheduler(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
   app.openapi({ ...getRoute, ...access.read }, async (c) =>
-    c.json(await onConnection(pool, readScheduler), 200),
+    c.json(await c.get("read")((pool) => onConnection(pool, readScheduler)), 200),
   );
 
   for (const [name, { sql, running, ...texts }] of Object.entries(changes)) {
@@ -77,16 +78,15 @@ export function addScheduler(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies
       ...access.operate,
       responses: { ...answers("The switch, after the change.", running), ...problems(...CHANGING) },
     });
-    app.openapi(route, async (c) => c.json(await change(pool, sql, c.get("caller").name), 200));
+    app.openapi(route, async (c) => {
+      // Read in a second statement of the same transaction: it sees this change, and no later one.
+      const scheduler = await write(c, pool, async (query) => {
+        await query(sql, [c.get("caller").name]);
+        return readScheduler(query);
+      });
+      return c.json(scheduler, 200);
+    });
   }
-}
-
-/** Read in a second statement of the same transaction: it sees this change, and no later one. */
-function change(pool: ApiDependencies["pool"], sql: string, actor: string): Promise<Scheduler> {
-  return inTransaction(pool, async (query) => {
-    await query(sql, [actor]);
-    return readScheduler(query);
-  });
 }
 
 async function readScheduler(query: Query): Promise<Scheduler> {

@@ -1,7 +1,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { type Accesses, mayFilterByRecipient, mayReadPii } from "../access.ts";
 import type { Cursors, Position, Scope } from "../cursor.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, NEXT_LINK, problems, READING, TAG } from "../documentation.ts";
 import * as parameters from "../list-parameters.ts";
 import { forReader, messageShape, time } from "../message.ts";
@@ -76,16 +76,11 @@ const listSentRoute = createRoute({
         },
       },
     },
-    ...problems("invalid-request", ...READING),
+    ...problems(...READING),
   },
 });
 
-export function addSentMessages(
-  app: OpenAPIHono<ApiEnv>,
-  { pool }: ApiDependencies,
-  access: Accesses,
-  cursors: Cursors,
-): void {
+export function addSentMessages(app: OpenAPIHono<ApiEnv>, access: Accesses, cursors: Cursors): void {
   app.openapi({ ...listSentRoute, ...access.read }, async (c) => {
     const { limit, cursor, ...filters } = c.req.valid("query");
     mayFilterByRecipient(c, filters.recipient);
@@ -93,7 +88,7 @@ export function addSentMessages(
     const from = cursor === undefined ? undefined : await cursors.open(cursor, scope);
 
     // One more than asked for shows whether there is a next page.
-    const rows = await readSent(pool, filters, from, limit + 1);
+    const rows = await c.get("read")((pool) => readSent(pool, filters, from, limit + 1));
     const page = rows.slice(0, limit);
     const next = nextPosition(filters.order, page, rows.length > limit, from);
     const next_cursor = next === undefined ? null : await cursors.seal(next, scope);

@@ -1,6 +1,6 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Accesses } from "../access.ts";
-import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
+import type { ApiEnv } from "../dependencies.ts";
 import { API, problems, READING, TAG } from "../documentation.ts";
 import { time } from "../message.ts";
 import { milliseconds } from "../milliseconds.ts";
@@ -158,6 +158,6 @@ const statsRoute = createRoute({
   },
 });
 
-export function addStats(app: OpenAPIHono<ApiEnv>, { pool }: ApiDependencies, access: Accesses): void {
-  app.openapi({ ...statsRoute, ...access.read }, async (c) => c.json(await readStats(pool), 200));
+export function addStats(app: OpenAPIHono<ApiEnv>, access: Accesses): void {
+  app.openapi({ ...statsRoute, ...access.read }, async (c) => c.json(await c.get("read")(readStats), 200));
 }
