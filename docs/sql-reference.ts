@@ -19,6 +19,7 @@ const TABLES = [
   "relayers",
   "replays",
   "audit",
+  "alerts",
 ];
 const VIEWS = ["health", "backlog", "gateway_status", "all_messages"];
 
@@ -86,6 +87,8 @@ const AUDIENCES: readonly Audience[] = [
         "replay_slice",
         "queue_replays",
         "sent_horizon",
+        "note_alerts",
+        "watch",
       ],
     ],
   },

@@ -5,21 +5,24 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { ServerError } from "./api/server.ts";
 import { printedApiKey } from "./api-key.ts";
+import { alertTestCommand } from "./commands/alert-test.ts";
 import type { Command } from "./commands/command.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { queryStoreCommand } from "./commands/query-store.ts";
 import { notHere, startCommand } from "./commands/start.ts";
+import { watchCommand } from "./commands/watch.ts";
 import type { Config } from "./config/config.ts";
 import { ConfigError } from "./config/config-error.ts";
 import { formatDuration } from "./config/duration.ts";
 import { loadConfig } from "./config/load.ts";
-import { passwordsIn } from "./config/passwords.ts";
+import { passwordsIn, secretsInWebhook } from "./config/passwords.ts";
 import { MigrationError } from "./db/migrate.ts";
 import { DatabaseUnusableError } from "./db/wait-for-database.ts";
 import type { EmbeddedPostgres } from "./demo/embedded-postgres.ts";
-import { createLogger } from "./ops/log.ts";
+import { createLogs } from "./ops/log.ts";
 import { CrontabError, readCrontab } from "./ops/worker.ts";
 import { TASKS } from "./program/jobs.ts";
+import { setLevelsAnew } from "./program/log-levels.ts";
 import { createServices } from "./services.ts";
 
 // By itself V8 lets the heap grow to four times what lives in it. With thousands of messages in flight, each garbage a moment
@@ -76,17 +79,23 @@ function secretsOf(config: Config): string[] {
     config.redis?.url,
   ].flatMap((url) => (url ? passwordsIn(url) : []));
   const gateways = Object.values(config.gateways).flatMap(({ authKey, secret }) => [authKey, secret]);
+  const { slackUrl, email } = config.alerts;
+  const channels = [...(slackUrl ? secretsInWebhook(slackUrl) : []), email?.password];
   // By word: of "Bearer …" only the token is one. What is as short as a tenant's number is none, and hiding it would hide too much.
   const headers = Object.values(config.tracing?.headers ?? {})
     .flatMap((value) => value.split(" "))
     .filter((word) => word.length >= 8);
-  return [...passwords, ...gateways, ...headers].filter((secret) => secret !== undefined);
+  return [...passwords, ...gateways, ...channels, ...headers, config.metrics.token].filter(
+    (secret) => secret !== undefined,
+  );
 }
 
 /** What `npm run NAME` may ask for, beside api-key, which needs no configuration. */
 const COMMANDS: ReadonlyMap<string, Command> = new Map([
   ["start", startCommand({ production, onTerminal })],
   ["migrate", migrateCommand],
+  ["watch", watchCommand],
+  ["alert:test", alertTestCommand],
   ["query-store", queryStoreCommand],
 ]);
 
@@ -113,8 +122,13 @@ async function main(): Promise<void> {
   }
   const command = commandNamed(name, words);
   const { config, crontab } = readSettings(command.relays);
-  const log = createLogger({ level: config.log.level, pretty: onTerminal, secrets: secretsOf(config) });
+  const logs = createLogs({ ...config.log, pretty: onTerminal, secrets: secretsOf(config) });
+  const log = logs.part("program");
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
+  if (command.database === "configured" && config.databaseUrl === undefined)
+    throw new ConfigError([
+      `${name} works on the database of the relayers: set DATABASE_URL (or POSTGRES_HOST, POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB)`,
+    ]);
   const stopping = new AbortController();
   let embedded: Promise<EmbeddedPostgres> | undefined;
   let exitCode = 0;
@@ -168,18 +182,19 @@ async function main(): Promise<void> {
   }
 
   process.on("SIGTERM", onSignal).on("SIGINT", onSignal).on("SIGHUP", onSignal);
+  process.on("SIGUSR2", () => setLevelsAnew(logs, () => readSettings(command.relays).config.log));
   process.on("uncaughtException", onBug).on("unhandledRejection", onBug);
 
   let running = false;
   try {
-    const databaseUrl = config.databaseUrl ?? (await startEmbedded());
+    const databaseUrl = command.database === "none" ? "" : (config.databaseUrl ?? (await startEmbedded()));
     const context = {
       config,
       crontab,
       databaseUrl,
       version,
       name: `${hostname()}:${process.pid}`,
-      log,
+      logs,
       print: (text: string) => void process.stdout.write(text),
       services,
       signal: stopping.signal,

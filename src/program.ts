@@ -1,24 +1,28 @@
 import type { ParsedCronItem } from "graphile-worker";
 import { createApp } from "./api/app.ts";
+import type { ApiDependencies } from "./api/dependencies.ts";
 import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
+import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { mustBePrimary } from "./db/primary.ts";
 import { createRelayerRole } from "./db/relayer-role.ts";
 import { throughOutages } from "./db/wait-for-database.ts";
-import type { Logger } from "./ops/log.ts";
+import type { Logs } from "./ops/log.ts";
 import { createMetrics } from "./ops/metrics.ts";
 import { createMinutes } from "./ops/minutes.ts";
 import { createReceipts } from "./ops/receipts.ts";
 import { createReporter } from "./ops/reporter.ts";
 import type { Worker } from "./ops/worker.ts";
 import { tellClock } from "./program/clock.ts";
+import { figuresOf } from "./program/figures.ts";
 import { gatewayAddress } from "./program/gateway-address.ts";
 import { createJobs } from "./program/jobs.ts";
+import { startMetricsServer } from "./program/metrics-server.ts";
 import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
 import { configuredStore } from "./program/query-store.ts";
@@ -36,32 +40,37 @@ export interface ProgramOptions {
   readonly version: string;
   /** Host and process, for people. */
   readonly name: string;
-  readonly log: Logger;
+  readonly logs: Logs;
   readonly services: Services;
   readonly signal: AbortSignal;
 }
 
 /** Starts everything, each part in `services`; resolves when messages are relayed. */
 export async function startProgram(options: ProgramOptions): Promise<Addresses> {
-  const { config, databaseUrl: connectionString, name, version, log, services, signal } = options;
-  const metrics = createMetrics({ version });
-  const warn = (message: string) => log.warn(message);
+  const { config, databaseUrl: connectionString, name, version, logs, services, signal } = options;
+  const [databaseLog, relayLog, apiLog] = [logs.part("database"), logs.part("relay"), logs.part("api")];
+  const queryStoreLog = logs.part("query_store");
+  const warn = (message: string) => databaseLog.warn(message);
   const waiting = { connectionString, log: warn, signal };
-  const stage: Stage = { migrated: false, draining: false };
+  const stage: Stage = { migrated: false, relaying: false, draining: false };
   let fallbackUrl: string | undefined;
-
-  const receipts =
-    config.redis && createReceipts({ ...config.redis, onError: () => metrics.redisError(), log });
-  if (receipts) await services.start("receipts", receipts);
 
   const tracer = await startTracing(options);
 
   const role = createRelayerRole(connectionString, warn);
   const pools = createPools(connectionString, role, warn);
+  const metrics = createMetrics({
+    version,
+    figures: figuresOf(pools.metrics, stage, () => relay.reachable(), logs.part("metrics")),
+  });
   await services.start("relay pool", { stop: () => pools.relay.end() });
   const outbox = createOutbox(pools.relay);
+  const receipts =
+    config.redis &&
+    createReceipts({ ...config.redis, onError: () => metrics.redisError(), log: logs.part("redis") });
+  if (receipts) await services.start("receipts", receipts);
   const events = createReporter({
-    log,
+    log: relayLog,
     metrics,
     isOutage,
     onSent: (ids, sentAt) => receipts?.record(ids, sentAt),
@@ -74,7 +83,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     events,
     tracer,
     metrics,
-    log,
+    log: relayLog,
     name,
     version,
     workerId: () => worker.id(),
@@ -87,54 +96,64 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
           databaseUrl: connectionString,
           queryDatabaseUrl: config.queryDatabaseUrl,
           kept: config.queryStore.retention,
-          log: (message) => log.info(message),
-          warn,
+          log: (message) => queryStoreLog.info(message),
+          warn: (message) => queryStoreLog.warn(message),
         });
+  const reading = configuredStore({ config, primary: pools.api, log: queryStoreLog, metrics });
+  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,
     pool: pools.worker,
     outbox,
+    alerts: createAlerts(pools.relay),
+    further: reading?.findings,
     relay,
     upkeep,
     metrics,
-    log,
+    log: logs.part("worker"),
+    alertsLog: logs.part("alerts"),
   });
 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   await services.start("API pool", { stop: () => pools.api.end() });
-  const reading = configuredStore({ config, primary: pools.api, log });
-  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
+  await services.start("metrics pool", { stop: () => pools.metrics.end() });
   const listeners = new AbortController();
+  const operations = {
+    log: (level, fields, message) => apiLog[level](fields, message),
+    metrics: () => metrics.render(),
+    metricsToken: config.metrics.token,
+    alive: () => liveness(stage, relay),
+    ready: () => readiness(stage, relay, session, reading?.store),
+  } satisfies Partial<ApiDependencies>;
   const app = createApp({
+    ...operations,
+    metrics: config.metrics.ownPort === undefined ? operations.metrics : undefined,
     pool: pools.api,
     queryStore: reading?.store,
     version,
     keys: config.api.keys,
     corsOrigins: config.api.corsOrigins,
     loopbackOnly: config.loopbackOnly,
-    log: (level, fields, message) => log[level](fields, message),
     stopping: listeners.signal,
     eventsKeptMs: Math.min(config.retention.eventsMs, config.retention.sentMs),
-    metrics: () => metrics.render(),
-    alive: () => liveness(stage, relay),
-    ready: () => readiness(stage, relay, session, reading?.store),
   });
   const server = await startServer({
     app,
     host: config.host,
     port: config.port,
     graceMs: 1_000,
-    onError: (error) => log.error({ err: error }, "the HTTP server cannot take a connection"),
+    onError: (error) => apiLog.error({ err: error }, "the HTTP server cannot take a connection"),
   });
   await services.start("HTTP server", server);
+  await startMetricsServer(config.metrics.ownPort, operations, services, logs.part("metrics"));
   // Before the server, which would wait for them.
   await services.start("event streams", { stop: () => listeners.abort() });
 
   const gateways = await throughOutages(waiting, async () => {
     await mustBePrimary(connectionString);
     await upkeep?.migrateStore();
-    await migrate({ connectionString, log: (message) => log.info(message) });
+    await migrate({ connectionString, log: (message) => databaseLog.info(message) });
     // It may have a large index to make there, for which no message waits.
     void upkeep?.refreshStore();
     await role.find();
@@ -142,7 +161,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     for (const [gateway, settings] of Object.entries(config.gateways)) {
       await outbox.configureGateway(gateway, gatewayColumns(settings));
     }
-    for (const done of await outbox.maintain(config.retention)) log.info(`maintenance: ${done}`);
+    for (const done of await outbox.maintain(config.retention)) databaseLog.info(`maintenance: ${done}`);
     const { gateways: found, clock_ms } = await outbox.state();
     tellClock(Date.now() - clock_ms, warn);
     return found;
@@ -151,14 +170,17 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   if (defaultGateway.url === null) fallbackUrl = await options.fallbackGateway?.();
   for (const gateway of gateways) {
     if (gatewayAddress(gateway, fallbackUrl) === undefined)
-      log.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
+      relayLog.warn({ gateway: gateway.name }, "gateway without a url: its messages wait");
   }
   signal.throwIfAborted();
 
   if (reading) await services.start("query store", reading.store);
   await services.start("session", session);
   await services.start("relay", {
-    start: () => relay.start(),
+    async start() {
+      await relay.start();
+      stage.relaying = true;
+    },
     stop: () => relay.stop(config.shutdown.graceMs),
   });
   await services.start("listener", listener);

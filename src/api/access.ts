@@ -37,6 +37,8 @@ export interface Access {
 
 export interface Accesses {
   readonly read: Access;
+  /** As read, for what has to be of this moment: it is read on the primary. */
+  readonly readNow: Access;
   readonly write: Access;
   readonly operate: Access;
   /** As read, for events. */
@@ -60,6 +62,7 @@ export function createAccesses(dependencies: ApiDependencies): Accesses {
   });
   return {
     read: access("read", onlyJsonWanted, readable, reads),
+    readNow: access("read", onlyJsonWanted, ready),
     write: access("write", origins, onlyJsonWanted, onlyUtf8, ready),
     operate: access("operate", origins, onlyJsonWanted, onlyUtf8, ready),
     stream: access("read", onlyEventsWanted, ready),

@@ -1,21 +1,14 @@
-import { OpenAPIHono } from "@hono/zod-openapi";
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { cors } from "hono/cors";
-import { methodNotAllowed } from "hono/method-not-allowed";
-import { requestId } from "hono/request-id";
-import { secureHeaders } from "hono/secure-headers";
 import { createAccesses } from "./access.ts";
+import { createBareApp } from "./bare-app.ts";
 import { createCursors } from "./cursor.ts";
 import type { ApiDependencies, ApiEnv } from "./dependencies.ts";
 import { API } from "./documentation.ts";
-import { toProblem } from "./error-to-problem.ts";
-import { refuseInvalid } from "./faults.ts";
-import { onlyLoopbackNames } from "./guards.ts";
 import { addOpenApiDocument } from "./openapi-document.ts";
-import { PROBLEMS, ProblemError, type ProblemSlug, problemAnswer } from "./problem.ts";
-import { LSN_HEADER } from "./query-store/lsn.ts";
-import { LAG_HEADER } from "./query-store/reads.ts";
+import { ProblemError } from "./problem.ts";
+import { addAlerts } from "./routes/alerts.ts";
 import { addAudit } from "./routes/audit.ts";
 import { addDeadLetters } from "./routes/dead-letters.ts";
 import { addEvents } from "./routes/events.ts";
@@ -39,56 +32,9 @@ const KIB = 1_024;
 const MAX_MESSAGES_BYTES = 8 * KIB * KIB;
 const MAX_BODY_BYTES = 64 * KIB;
 
-/** No fault of a request's: what is wrong was said in the log when it began, or goes by what is set up. */
-const EXPECTED: ReadonlySet<ProblemSlug> = new Set([
-  "not-ready",
-  "query-store-unavailable",
-  "search-unavailable",
-]);
-
 /** The whole HTTP face, without a socket: `app.request("/readyz")` answers in process. */
 export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
-  const { log } = dependencies;
-  const app = new OpenAPIHono<ApiEnv>({ defaultHook: refuseInvalid });
-
-  app.onError((error, c) => {
-    const problem = toProblem(error);
-    const { status } = PROBLEMS[problem.slug];
-    const fields = { request_id: c.get("requestId"), method: c.req.method, path: c.req.path, err: error };
-    if (status === 500) log("error", fields, "a request failed unexpectedly");
-    else if (status > 500 && !EXPECTED.has(problem.slug))
-      log("warn", fields, "a request could not be served");
-    return problemAnswer(c, problem);
-  });
-  app.notFound((c) => problemAnswer(c, new ProblemError("not-found")));
-
-  app.use(requestId({ limitLength: 128 }));
-  app.use(logRequests(log));
-  app.use(
-    secureHeaders({
-      contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-      xFrameOptions: "DENY",
-      strictTransportSecurity: false, // this server speaks plain HTTP; whoever puts TLS in front may promise it
-      overwrite: false, // Swagger UI has a policy of its own
-    }),
-  );
-  app.use(neverCached);
-  const origins = dependencies.corsOrigins ?? [];
-  if (origins.length > 0) app.use(allowOrigins(origins));
-  app.use(
-    methodNotAllowed({
-      app,
-      onMethodNotAllowed: (c, methods) => {
-        const answer = problemAnswer(
-          c,
-          new ProblemError("method-not-allowed", `Use ${methods.join(" or ")}.`),
-        );
-        answer.headers.set("Allow", methods.join(", "));
-        return answer;
-      },
-    }),
-  );
-  if (dependencies.loopbackOnly) app.use(onlyLoopbackNames);
+  const app = createBareApp(dependencies);
   app.use(limitBodies);
 
   const access = createAccesses(dependencies);
@@ -107,66 +53,13 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   addGateways(app, dependencies, access);
   addStats(app, access);
   addRelayers(app, access);
+  addAlerts(app, dependencies, access);
   addAudit(app, access, cursors);
   addEvents(app, dependencies, access, cursors);
   addOperations(app, dependencies);
   addOpenApiDocument(app, dependencies.version);
   addSwaggerUi(app);
   return app;
-}
-
-/** Recipients and contents are nobody's to keep on the way; what may be kept says so itself. */
-const neverCached: MiddlewareHandler<ApiEnv> = async (c, next) => {
-  await next();
-  if (!c.res.headers.has("Cache-Control")) c.header("Cache-Control", "no-store");
-};
-
-/** Keys, not cookies, say who asks: so no credentials of the browser. */
-function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
-  return cors({
-    origin: [...origins],
-    allowHeaders: [
-      "Authorization",
-      "Content-Type",
-      "Idempotency-Key",
-      "If-Match",
-      "If-None-Match",
-      "Last-Event-ID",
-      LSN_HEADER,
-      "X-Request-Id",
-      "traceparent",
-    ],
-    exposeHeaders: [
-      "ETag",
-      "Idempotency-Replayed",
-      "Link",
-      "Location",
-      "RateLimit",
-      "RateLimit-Policy",
-      "Retry-After",
-      LSN_HEADER,
-      LAG_HEADER,
-      "X-Request-Id",
-    ],
-    maxAge: 600,
-  });
-}
-
-/** The path without the query: a query may hold a recipient. */
-function logRequests(log: ApiDependencies["log"]): MiddlewareHandler<ApiEnv> {
-  return async (c, next) => {
-    const start = performance.now();
-    await next();
-    const fields = {
-      request_id: c.get("requestId"),
-      method: c.req.method,
-      path: c.req.path,
-      status: c.res.status,
-      key: c.get("caller")?.name,
-      duration_ms: Math.round(performance.now() - start),
-    };
-    log("debug", fields, "request answered");
-  };
 }
 
 const limitBodies: MiddlewareHandler<ApiEnv> = (c, next) =>

@@ -14,7 +14,10 @@ export interface ApiDependencies {
   readonly queryStore?: QueryStore | undefined;
   readonly ready: () => Readiness;
   readonly alive: () => { alive: boolean; reason?: string };
-  readonly metrics?: () => Promise<{ contentType: string; body: string }>;
+  /** Left out: there is no /metrics here. */
+  readonly metrics?: (() => Promise<{ contentType: string; body: string }>) | undefined;
+  /** Without it /metrics is for everybody who reaches it. */
+  readonly metricsToken?: string | undefined;
   readonly version: string;
   readonly log: Log;
   /** Aborted when the server is to stop: streams of events end then, for others it waits. */

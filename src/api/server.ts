@@ -9,6 +9,8 @@ export interface ServerOptions {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** The settings that these two come from, for the person who has to change one. */
+  readonly settings?: { readonly host: string; readonly port: string };
   /** How long `stop` waits for requests that are being answered. */
   readonly graceMs: number;
   /** Told when the running server cannot take a connection (too many open files), which it survives. */
@@ -27,7 +29,7 @@ export class ServerError extends Error {
 }
 
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { app, host, port, graceMs } = options;
+  const { app, host, port, settings = { host: "HOST", port: "PORT" }, graceMs } = options;
   const server = createServer(
     {
       headersTimeout: 10_000,
@@ -40,7 +42,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       errorHandler: unreadable,
     }),
   );
-  await listen(server, host, port);
+  await listen(server, host, port, settings);
   server.on("error", (error) => options.onError?.(error));
 
   let stopped: Promise<void> | undefined;
@@ -67,9 +69,9 @@ function unreadable(): Response {
   return Response.json(problemBody(problem, requestId), { status: 400, headers });
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
+function listen(server: Server, host: string, port: number, settings: SettingNames): Promise<void> {
   return new Promise((resolve, reject) => {
-    const refused = (error: NodeJS.ErrnoException) => reject(explain(error, host, port));
+    const refused = (error: NodeJS.ErrnoException) => reject(explain(error, host, port, settings));
     server.once("error", refused);
     server.listen({ host, port }, () => {
       server.off("error", refused);
@@ -78,12 +80,14 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-function explain(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  const unresolved = `The name ${host} cannot be resolved: set HOST to an address of this machine, such as 127.0.0.1.`;
+type SettingNames = NonNullable<ServerOptions["settings"]>;
+
+function explain(error: NodeJS.ErrnoException, host: string, port: number, set: SettingNames): Error {
+  const unresolved = `The name ${host} cannot be resolved: set ${set.host} to an address of this machine, such as 127.0.0.1.`;
   const advice: Record<string, string> = {
-    EADDRINUSE: `Port ${port} on ${host} is taken by another program: stop it, or set PORT to another.`,
-    EACCES: `Port ${port} on ${host} is not this user's to open: set PORT to one above 1023.`,
-    EADDRNOTAVAIL: `This machine has no address ${host}: set HOST to one it has, such as 127.0.0.1, or 0.0.0.0 for all.`,
+    EADDRINUSE: `Port ${port} on ${host} is taken by another program: stop it, or set ${set.port} to another.`,
+    EACCES: `Port ${port} on ${host} is not this user's to open: set ${set.port} to one above 1023.`,
+    EADDRNOTAVAIL: `This machine has no address ${host}: set ${set.host} to one it has, such as 127.0.0.1, or 0.0.0.0 for all.`,
     ENOTFOUND: unresolved,
     EAI_AGAIN: unresolved,
   };

@@ -18,27 +18,32 @@ export function startCommand({ production, onTerminal }: StartOptions): Command 
   return {
     relays: true,
     async run({ print, ...context }) {
-      const { config, databaseUrl, log, services } = context;
+      const { config, databaseUrl, logs, services } = context;
       const started = await startProgram({
         ...context,
-        fallbackGateway: production ? undefined : () => startFallbackGateway(services, log),
+        fallbackGateway: production ? undefined : () => startFallbackGateway(services, logs.part("demo")),
       });
       const psql = config.databaseUrl === undefined ? databaseUrl : withoutPassword(databaseUrl);
       const addresses = { ...started, psql };
       if (onTerminal) print(banner(addresses));
-      else log.info(addresses, "ready");
+      else logs.part("program").info(addresses, "ready");
       return "running";
     },
   };
 }
 
-/** A gateway that accepts everything and shows it, so that there is something to see without an account anywhere. */
+/**
+ * A gateway that accepts everything and says so, so that there is something to see without an account anywhere. What a message says
+ * is shown at the level debug alone; numbers are masked at each, as in every line.
+ */
 async function startFallbackGateway(services: Services, log: Logger): Promise<string> {
   const { startDemoGateway } = await import("../demo/gateway.ts").catch(notHere);
   const gateway = await startDemoGateway({
     port: 0,
-    log: ({ to, content, messageId }) =>
-      log.info({ to, content, gateway_message_id: messageId }, "demo gateway accepted"),
+    log({ to, content, messageId }) {
+      const shown = log.isLevelEnabled("debug") ? { content } : { characters: [...content].length };
+      log.info({ to, ...shown, gateway_message_id: messageId }, "demo gateway accepted");
+    },
   });
   await services.start("demo gateway", gateway);
   return gateway.url;

@@ -2,6 +2,7 @@ import { parseDuration } from "./duration.ts";
 import { type Environment, environmentName } from "./environment.ts";
 import { type Given, type Section, sectionOf } from "./given.ts";
 import { isLoopback } from "./loopback.ts";
+import { DEFAULT_HOST, DEFAULT_PORT } from "./schema.ts";
 
 /** The faults that no setting has alone. Works on what was given, so that they are told beside all others. */
 export function crossFaults(given: Given, env: Environment, relays: boolean): string[] {
@@ -10,6 +11,8 @@ export function crossFaults(given: Given, env: Environment, relays: boolean): st
     ...givenTwiceFaults(given),
     ...delayFaults(given, "retry", "base_delay", "max_delay"),
     ...delayFaults(given, "circuit", "pause", "max_pause"),
+    ...emailFaults(given),
+    ...metricsFaults(given),
     ...(relays ? openApiFaults(given) : []),
     ...(env.NODE_ENV === "production" ? productionFaults(given, relays) : []),
   ];
@@ -70,6 +73,35 @@ function delayFaults({ settings, origin }: Given, section: string, first: string
   }
 }
 
+const EMAIL = ["smtp_url", "email_from", "email_to"];
+
+/** E-mail is whole or not there. */
+function emailFaults({ settings, origin }: Given): string[] {
+  const alerts = sectionOf(settings, "alerts");
+  const isNamed = (key: string) => Object.hasOwn(alerts, key) && !isEmptyList(alerts[key]);
+  const missing = EMAIL.filter((key) => !isNamed(key));
+  const faults =
+    missing.length === EMAIL.length
+      ? []
+      : missing.map(
+          (key) =>
+            `${origin(["alerts", key])}: missing; e-mail needs ${EMAIL.slice(0, -1).join(", ")} and email_to`,
+        );
+  const { smtp_url: url, smtp_password: password } = alerts;
+  if (password !== undefined) {
+    const parsed = typeof url === "string" ? URL.parse(url) : undefined;
+    const at = origin(["alerts", "smtp_password"]);
+    if (parsed?.username === "" || url === undefined)
+      faults.push(`${at}: there is no user it is of; name one in alerts.smtp_url, as smtp://user@host`);
+    else if (parsed?.password) faults.push(`${at}: alerts.smtp_url has a password, too; give it once`);
+  }
+  return faults;
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
+}
+
 /** Without keys, whoever reaches the API may read every message and stop the relay. */
 function openApiFaults({ settings, origin }: Given): string[] {
   const { host } = settings;
@@ -78,6 +110,20 @@ function openApiFaults({ settings, origin }: Given): string[] {
   if (typeof host !== "string" || host === "" || hasKeys || isLoopback(host)) return [];
   return [
     `${origin(["host"])}: ${JSON.stringify(host)} can be reached from other machines, and the API has no keys: make one with npm run api-key -- NAME SCOPES and set API_KEYS, or listen on 127.0.0.1`,
+  ];
+}
+
+function metricsFaults({ settings, origin }: Given): string[] {
+  const { port, host } = sectionOf(settings, "metrics");
+  if (port === undefined)
+    return host === undefined
+      ? []
+      : [`${origin(["metrics", "host"])}: is for a port of its own; set metrics.port (METRICS_PORT), too`];
+  const apiHost = settings.host ?? DEFAULT_HOST;
+  const same = (host ?? apiHost) === apiHost && String(port) === String(settings.port ?? DEFAULT_PORT);
+  if (!same || String(port) === "0") return [];
+  return [
+    `${origin(["metrics", "port"])}: is the API's port; give it another, or leave it out, for /metrics is there anyway`,
   ];
 }
 

@@ -1,4 +1,6 @@
+import type { AlertSettings } from "./alerts.ts";
 import type { ApiKey } from "./api-keys.ts";
+import type { LogLevels } from "./levels.ts";
 
 /** What the configuration names about a gateway. What is absent is the DBA's, in `outbox.gateways`. */
 export interface GatewaySettings {
@@ -77,6 +79,7 @@ export interface Config {
     readonly auditMs: number | undefined;
     readonly eventsMs: number;
   };
+  readonly alerts: AlertSettings;
   /** undefined: off. */
   readonly tracing:
     | {
@@ -87,5 +90,13 @@ export interface Config {
       }
     | undefined;
   readonly shutdown: { readonly graceMs: number };
-  readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" };
+  readonly metrics: {
+    /** undefined: /metrics is on the API's port. */
+    readonly ownPort:
+      | { readonly host: string; readonly port: number; readonly loopbackOnly: boolean }
+      | undefined;
+    /** undefined: whoever reaches it may scrape. */
+    readonly token: string | undefined;
+  };
+  readonly log: LogLevels;
 }

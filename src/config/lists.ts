@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type ApiKey, KEY_FORM, readApiKey } from "./api-keys.ts";
+import { EMAIL_ADDRESS, isEmailAddress } from "./email-address.ts";
 
 /** A list in YAML; in the environment its items stand in a row, with commas between them. */
 function list<T>(kind: string, read: (item: string) => T | { readonly fault: string }) {
@@ -33,6 +34,10 @@ export function apiKeys() {
       message: `a list of different keys: that of ${twice.name} stands twice`,
     });
   });
+}
+
+export function emailAddresses() {
+  return list<string>("e-mail addresses", (item) => (isEmailAddress(item) ? item : { fault: EMAIL_ADDRESS }));
 }
 
 export function webOrigins() {

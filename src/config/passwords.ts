@@ -8,6 +8,13 @@ export function passwordsIn(url: string): string[] {
   return written.flatMap((each) => [each, decoded(each)]).filter((each) => !shown.includes(each));
 }
 
+/** What of an incoming webhook's URL is as good as a password: the whole, and its path. */
+export function secretsInWebhook(url: string): string[] {
+  const { pathname, search } = new URL(url);
+  const path = pathname + search;
+  return path.length > 8 ? [url, path] : [url];
+}
+
 export function withoutPassword(url: string): string {
   const parsed = parse(url);
   parsed.password = "";

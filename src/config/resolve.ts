@@ -1,3 +1,4 @@
+import { resolveAlerts } from "./alerts.ts";
 import type { Config, GatewaySettings } from "./config.ts";
 import { isLoopback } from "./loopback.ts";
 import type { Settings } from "./schema.ts";
@@ -41,9 +42,19 @@ export function resolve(settings: Settings): Config {
       auditMs: retention.audit,
       eventsMs: retention.events,
     },
+    alerts: resolveAlerts(settings.alerts),
     tracing: tracing(settings.tracing),
     shutdown: { graceMs: shutdown.grace },
-    log: { level: log.level },
+    metrics: metrics(settings),
+    log: { level: log.level, levels: onlyNamed(log.levels) },
+  };
+}
+
+function metrics({ host: apiHost, metrics }: Settings): Config["metrics"] {
+  const { host = apiHost, port, token } = metrics;
+  return {
+    ownPort: port === undefined ? undefined : { host, port, loopbackOnly: isLoopback(host) },
+    token,
   };
 }
 

@@ -1,7 +1,11 @@
 import { z } from "zod";
-import { apiKeys, headerLines, webOrigins } from "./lists.ts";
-import { collectorUrl, postgresUrl, redisUrl, webhookUrl } from "./urls.ts";
+import { emailAddress } from "./email-address.ts";
+import { level, levelsOfParts } from "./levels.ts";
+import { apiKeys, emailAddresses, headerLines, webOrigins } from "./lists.ts";
+import { countOrOff, durationOrOff, sizeOrOff } from "./thresholds.ts";
+import { collectorUrl, pageUrl, postgresUrl, redisUrl, slackUrl, smtpUrl, webhookUrl } from "./urls.ts";
 import {
+  bearerToken,
   duration,
   durationOrSeconds,
   fraction,
@@ -41,6 +45,30 @@ const webhook = z.object({
   burst: integer(1, 100_000).optional(),
 });
 
+const alerts = z.object({
+  new_dead_letters: countOrOff(1, 10_000).prefault(1),
+  dead_letters: countOrOff(1, 9_999).prefault(100),
+  oldest_due_age: durationOrOff("1s", "7d").prefault("5m"),
+  gateway_held: durationOrOff("1s", "7d").prefault("5m"),
+  scheduler_stopped: durationOrOff("1s", "7d").prefault("15m"),
+  no_relayer: durationOrOff("1s", "7d").prefault("1m"),
+  query_store_lag: durationOrOff("1s", "7d").prefault("1m"),
+  slot_wal: sizeOrOff("1MB", "100TB").prefault("1GB"),
+  repeat: duration("1m", "30d").prefault("4h"),
+  recover_after: duration("1m", "1d").prefault("5m"),
+  name: text().prefault("outbox"),
+  link_url: pageUrl().optional(),
+  slack_url: slackUrl().optional(),
+  smtp_url: smtpUrl().optional(),
+  smtp_password: password().optional(),
+  smtp_tls: oneOf("required", "optional").prefault("required"),
+  email_from: emailAddress().optional(),
+  email_to: emailAddresses().prefault([]),
+});
+/** Of the API. */
+export const DEFAULT_HOST = "127.0.0.1";
+export const DEFAULT_PORT = 8_080;
+
 const concurrency = integer(1, 4_096).optional();
 
 const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
@@ -50,8 +78,8 @@ const gateway = z.object({ ...webhook.shape, concurrency, retry, circuit });
  * none, so that a configuration that does not name it never writes over what the DBA set there.
  */
 export const schema = z.object({
-  host: text().prefault("127.0.0.1"),
-  port: integer(0, 65_535).prefault(8_080),
+  host: text().prefault(DEFAULT_HOST),
+  port: integer(0, 65_535).prefault(DEFAULT_PORT),
   api: z.object({
     keys: apiKeys().prefault([]),
     cors_origins: webOrigins().prefault([]),
@@ -107,6 +135,12 @@ export const schema = z.object({
     audit: duration("1d", "36500d").optional(),
     events: duration("1d", "36500d").prefault("7d"),
   }),
+  alerts,
+  metrics: z.object({
+    port: integer(0, 65_535).optional(),
+    host: text().optional(),
+    token: bearerToken().optional(),
+  }),
   tracing: z.object({
     endpoint: collectorUrl().optional(),
     sample_ratio: fraction().prefault(1),
@@ -114,7 +148,7 @@ export const schema = z.object({
     headers: headerLines().prefault([]),
   }),
   shutdown: z.object({ grace: duration("0s", "1h").prefault("10s") }),
-  log: z.object({ level: oneOf("trace", "debug", "info", "warn", "error", "fatal").prefault("info") }),
+  log: z.object({ level: level().prefault("info"), levels: z.object(levelsOfParts()) }),
 });
 
 export type Settings = z.output<typeof schema>;

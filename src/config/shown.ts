@@ -1,4 +1,13 @@
-const SECRET_KEYS = new Set(["auth_key", "secret", "password", "keys", "headers"]);
+const SECRET_KEYS = new Set([
+  "auth_key",
+  "secret",
+  "password",
+  "keys",
+  "headers",
+  "token",
+  "slack_url",
+  "smtp_password",
+]);
 const LONGEST = 100;
 
 /** A faulty value as a fault may quote it: on one line, not too long, without secrets. */

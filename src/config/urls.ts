@@ -41,6 +41,39 @@ export function redisUrl() {
   );
 }
 
+export function smtpUrl() {
+  return url(
+    "an smtp:// or smtps:// URL of a host alone, such as smtp://user@smtp.example.com:587, with the special characters of its user and password percent-encoded",
+    (text) => {
+      const parsed = parse(text, "smtp:", "smtps:");
+      if (parsed === undefined || parsed.hostname === "") return false;
+      return /^\/?$/.test(parsed.pathname) && parsed.search === "" && parsed.hash === "" && decodes(parsed);
+    },
+  );
+}
+
+function decodes({ username, password }: URL): boolean {
+  try {
+    return decodeURIComponent(username + password) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+export function slackUrl() {
+  return url(
+    "the http:// or https:// URL of an incoming webhook, such as https://hooks.slack.com/services/…",
+    (text) => /^https?:\/\/[^/@?#\s]+([/?][^#\s]*)?$/.test(text) && URL.canParse(text),
+  );
+}
+
+export function pageUrl() {
+  return url(
+    "an http:// or https:// URL without user:password@, ? and #, such as https://sms.example.com",
+    (text) => /^https?:\/\/[^/@?#\s]+(\/[^?#\s]*)?$/.test(text) && URL.canParse(text),
+  );
+}
+
 interface ServerAddress {
   readonly host: string;
   readonly port: number;

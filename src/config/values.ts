@@ -32,10 +32,7 @@ export function oneOf<const T extends string>(...words: readonly T[]) {
 }
 
 export function integer(min: number, max: number) {
-  return setting(`a whole number from ${min} to ${max}`, (given) => {
-    const value = typeof given === "string" && /^-?\d+$/.test(given) ? Number(given) : given;
-    return isWithin(value, min, max) && Number.isInteger(value) ? value : undefined;
-  });
+  return setting(`a whole number from ${min} to ${max}`, (given) => readInteger(given, min, max));
 }
 
 export function fraction() {
@@ -75,6 +72,13 @@ export function headerValue() {
   );
 }
 
+/** RFC 6750. Long enough that nobody guesses it. */
+export function bearerToken() {
+  return setting("at least 16 of the letters, digits and -._~+/ (openssl rand -hex 24 makes one)", (given) =>
+    typeof given === "string" && /^[\w.~+/-]{16,}=*$/.test(given) ? given : undefined,
+  );
+}
+
 /** https://github.com/standard-webhooks/standard-webhooks: `whsec_` and base64 of 24 to 64 bytes. */
 export function signingSecret() {
   return setting("a signing secret: base64 of 24 to 64 bytes, with or without whsec_ before it", (given) => {
@@ -90,7 +94,12 @@ function readNumber(given: unknown): unknown {
   return typeof given === "string" && /^\d*\.?\d+$/.test(given) ? Number(given) : given;
 }
 
-function readDuration(given: unknown, min: string, max: string): number | undefined {
+export function readInteger(given: unknown, min: number, max: number): number | undefined {
+  const value = typeof given === "string" && /^-?\d+$/.test(given) ? Number(given) : given;
+  return isWithin(value, min, max) && Number.isInteger(value) ? value : undefined;
+}
+
+export function readDuration(given: unknown, min: string, max: string): number | undefined {
   const ms = typeof given === "string" ? parseDuration(given) : undefined;
   return isWithin(ms, parseDuration(min) ?? 0, parseDuration(max) ?? 0) ? ms : undefined;
 }

@@ -17,6 +17,12 @@ export interface Claim {
   readonly revision: number;
   /** On this process's monotonic clock (`performance.now()`), so that no clock skew sends an expired code. */
   readonly expiresAtMs: number;
+  readonly priority: 0 | 1 | 2;
+  /**
+   * Since when it is due, on the same clock; for a later attempt since when it exists. (The outbox knows no time of a commit, so
+   * what a transaction took after its INSERT is counted in.)
+   */
+  readonly dueSinceMs: number;
 }
 
 /** For each of the priorities 0, 1 and 2, `available_at` and id of a message; undefined: none yet. */
@@ -116,9 +122,9 @@ export interface Outbox {
   notify(payload: string): Promise<void>;
 }
 
-interface ClaimedRow extends Omit<Claim, "relayer" | "expiresAtMs"> {
+interface ClaimedRow extends Omit<Claim, "relayer" | "expiresAtMs" | "dueSinceMs"> {
   readonly expires_in_ms: number | null;
-  readonly priority: number;
+  readonly waited_ms: number;
   /** null but for the last of its priority. */
   readonly available_at: string | null;
 }
@@ -146,6 +152,8 @@ export function createOutbox(pool: Pool): Outbox {
           revision: row.revision,
           // Counted from before the question: rather a little too early than too late.
           expiresAtMs: row.expires_in_ms === null ? Number.POSITIVE_INFINITY : asked + row.expires_in_ms,
+          priority: row.priority,
+          dueSinceMs: asked - row.waited_ms,
         };
       });
       return { claims, lasts };

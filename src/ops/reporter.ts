@@ -66,8 +66,17 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
     claimed(_gateway: string, _count: number, durationMs: number): void {
       metrics.claim(durationMs / 1_000);
     },
-    outcome(gateway: string, { outcome }: Result): void {
-      metrics.gateway(gateway).attempt(outcome.kind, outcome.durationMs / 1_000);
+    outcome(gateway: string, { claim, outcome }: Result): void {
+      const its = metrics.gateway(gateway);
+      its.attempt(outcome.kind, outcome.durationMs / 1_000);
+      if (outcome.kind === "accepted")
+        its.delivered(claim.priority, Math.max(0, performance.now() - claim.dueSinceMs) / 1_000);
+    },
+    woken(source: "timer" | "poll"): void {
+      metrics.wakeup(source);
+    },
+    foundUntold(): void {
+      metrics.notifySkipped();
     },
     inFlight(gateway: string, count: number): void {
       metrics.gateway(gateway).inflight(count);
@@ -100,6 +109,7 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
     },
     state(state: State, before: State | undefined): void {
       metrics.schedulerRunning(state.running);
+      metrics.gateways(state.gateways.map(({ name }) => name));
       if (away) {
         away = false;
         log.info("Postgres answers again");

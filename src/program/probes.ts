@@ -9,6 +9,8 @@ import { storePart } from "./query-store.ts";
 /** What the probes have to know that no part knows by itself. */
 export interface Stage {
   migrated: boolean;
+  /** The relay has begun. */
+  relaying: boolean;
   draining: boolean;
 }
 
@@ -16,13 +18,22 @@ export interface Stage {
 const STUCK_MS = 60_000;
 
 /** Only a restart helps against what makes this false; a database that is away does not. */
-export function liveness(stage: Stage, relay: Relay): { alive: boolean; reason?: string } {
+export function liveness(
+  stage: Readonly<Stage>,
+  relay: Pick<Relay, "lastTurnMsAgo">,
+): { alive: boolean; reason?: string } {
   const stillMs = relay.lastTurnMsAgo();
-  if (!stage.migrated || stillMs < STUCK_MS) return { alive: true };
+  // Before it begins, which may be long after this process did, and while it ends, the loop does not turn.
+  if (!stage.relaying || stage.draining || stillMs < STUCK_MS) return { alive: true };
   return { alive: false, reason: `the relay loop has not turned for ${Math.round(stillMs / 1_000)} s` };
 }
 
-export function readiness(stage: Stage, relay: Relay, session: Session, store?: QueryStore): Readiness {
+export function readiness(
+  stage: Readonly<Stage>,
+  relay: Pick<Relay, "reachable" | "gateways">,
+  session: Pick<Session, "number">,
+  store?: QueryStore,
+): Readiness {
   const parts = {
     migrated: { ok: stage.migrated },
     database: { ok: relay.reachable() },

@@ -3,9 +3,10 @@ import type { Tracer } from "../relay/tracer.ts";
 
 /** Whoever does not trace does not load OpenTelemetry either. */
 export async function startTracing(
-  options: Pick<ProgramOptions, "config" | "log" | "name" | "services" | "version">,
+  options: Pick<ProgramOptions, "config" | "logs" | "name" | "services" | "version">,
 ): Promise<Tracer | undefined> {
-  const { config, log, name, services, version } = options;
+  const { config, logs, name, services, version } = options;
+  const log = logs.part("tracing");
   if (config.tracing === undefined) return undefined;
   const { createTracing } = await import("../ops/tracing.ts");
   const tracing = createTracing({ ...config.tracing, version, instance: name, log });

@@ -5,6 +5,10 @@ export interface RelayEvents {
   claimed(gateway: string, count: number, durationMs: number): void;
   outcome(gateway: string, result: Result): void;
   inFlight(gateway: string, count: number): void;
+  /** A gateway's loop looks because something becomes due, or because it has not looked for long. */
+  woken(source: "timer" | "poll"): void;
+  /** While awake it looked by itself, and found messages that no NOTIFY had told of. */
+  foundUntold(): void;
   settled(gateway: string, results: readonly Result[], settled: Settled, durationMs: number): void;
   /** A result that Postgres refuses to record; it is tried again. */
   refused(gateway: string, result: Result, error: unknown): void;

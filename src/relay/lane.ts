@@ -14,8 +14,13 @@ export interface LaneOptions {
   readonly release: (claims: readonly Claim[]) => Promise<void>;
   readonly onOutcome: (claim: Claim, outcome: Outcome) => void;
   readonly onInFlight: (count: number) => void;
-  /** Told of every claim. Returns a pause in milliseconds while messages come so fast that looking beats being told. */
-  readonly onClaimed: (count: number) => number | undefined;
+  /**
+   * Told of every claim. `untold`: it was made after such a pause, and nobody had said that there is something. Returns a pause in
+   * milliseconds while messages come so fast that looking beats being told.
+   */
+  readonly onClaimed: (count: number, untold: boolean) => number | undefined;
+  /** It looks by itself, because something becomes due, or because it is time to. */
+  readonly onWoken: (source: "timer" | "poll") => void;
   /** false: messages are claimed by take() alone (relay.mode: scheduled). */
   readonly continuous: boolean;
   readonly concurrency: number;
@@ -56,6 +61,8 @@ export function createLane(options: LaneOptions): Lane {
   let looking = false;
   let looks = 0;
   let woken = false;
+  /** It was woken by the end of its own short pause, and by nothing else. */
+  let untold = false;
   let stopped = false;
   let fruitless = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -92,18 +99,20 @@ export function createLane(options: LaneOptions): Lane {
     looking = true;
     looks++;
     woken = false;
+    const byItself = untold;
+    untold = false;
     clearTimeout(timer);
     try {
       const claimed = await fill(size);
       fruitless = claimed > 0 ? 0 : fruitless + 1;
-      const awakePauseMs = options.onClaimed(claimed);
+      const awakePauseMs = options.onClaimed(claimed, byItself);
       if (claimed === size) woken = true;
       // A gateway that is quiet while others are busy is looked at less often.
-      else if (awakePauseMs !== undefined) sleep(awakePauseMs * 2 ** Math.min(fruitless, 2));
-      else sleep(BREATH_MS, sleepUntilDue);
+      else if (awakePauseMs !== undefined) sleep(awakePauseMs * 2 ** Math.min(fruitless, 2), lookUntold);
+      else sleep(BREATH_MS, () => void sleepUntilDue());
     } catch {
       // Reported where it arose. Postgres is away or refuses: asking more often would not help it.
-      sleep(pollIntervalMs);
+      sleep(pollIntervalMs, poll);
     }
     looking = false;
     pump();
@@ -133,10 +142,11 @@ export function createLane(options: LaneOptions): Lane {
     if (look !== looks) return;
     // Due, and yet not claimed: somebody else holds the row, and asking at once would only ask again.
     const patienceMs = fruitless === 0 ? 0 : SHORTEST_RETRY_MS * 2 ** Math.min(fruitless, 10);
-    sleep(Math.max(dueMs, patienceMs));
+    const pauseMs = Math.max(dueMs, patienceMs);
+    sleep(pauseMs, pauseMs < pollIntervalMs ? lookWhenDue : poll);
   }
 
-  function sleep(ms: number, then: () => void = wake): void {
+  function sleep(ms: number, then: () => void): void {
     if (stopped) return;
     clearTimeout(timer);
     timer = setTimeout(then, Math.min(Math.max(ms, 0), pollIntervalMs));
@@ -145,7 +155,24 @@ export function createLane(options: LaneOptions): Lane {
   function wake(): void {
     if (!options.continuous) return;
     woken = true;
+    untold = false;
     pump();
+  }
+
+  function lookUntold(): void {
+    woken = true;
+    untold = true;
+    pump();
+  }
+
+  function lookWhenDue(): void {
+    options.onWoken("timer");
+    wake();
+  }
+
+  function poll(): void {
+    options.onWoken("poll");
+    wake();
   }
 
   async function giveBack(claims: readonly Claim[]): Promise<void> {

@@ -39,7 +39,7 @@ export interface Relay {
   holdsClaimsBefore(relayer: number): boolean;
   /** How long ago the loop last turned, whatever Postgres answered. */
   lastTurnMsAgo(): number;
-  /** Did Postgres answer when it was last asked? */
+  /** Did Postgres answer when it was last asked, and soon? */
   reachable(): boolean;
   /** As they were when last read. */
   gateways(): readonly Gateway[];
@@ -48,6 +48,7 @@ export interface Relay {
 }
 
 const REFRESH_MS = 1_000;
+const SILENT_MS = 5_000;
 
 export function createRelay(options: RelayOptions): Relay {
   const { outbox, events } = options;
@@ -64,6 +65,7 @@ export function createRelay(options: RelayOptions): Relay {
   let timer: NodeJS.Timeout | undefined;
   let lastTurn = performance.now();
   let reachable = false;
+  let lastAnswer = Number.NEGATIVE_INFINITY;
   let stopped = false;
 
   function wakeRoutes(): void {
@@ -76,6 +78,7 @@ export function createRelay(options: RelayOptions): Relay {
       const before = state;
       state = await outbox.state();
       reachable = true;
+      lastAnswer = performance.now();
       if (stopped) return;
       follow(state);
       await dropWhatMayNotGo(state);
@@ -156,7 +159,8 @@ export function createRelay(options: RelayOptions): Relay {
     },
     holdsClaimsBefore: (relayer) => routes.values().some((route) => route.holdsClaimsBefore(relayer)),
     lastTurnMsAgo: () => performance.now() - lastTurn,
-    reachable: () => reachable,
+    // A frozen server fails nothing for long.
+    reachable: () => reachable && performance.now() - lastAnswer < SILENT_MS,
     gateways: () => state?.gateways ?? [],
     async stop(graceMs) {
       stopped = true;

@@ -157,7 +157,11 @@ export function createRoute(options: RouteOptions): Route {
       void lane.drop();
     },
     onInFlight: (count) => events.inFlight(name, count),
-    onClaimed: (count) => options.awake.claimed(count),
+    onWoken: (source) => events.woken(source),
+    onClaimed(count, untold) {
+      if (untold && count > 0) events.foundUntold();
+      return options.awake.claimed(count);
+    },
     continuous: options.continuous,
     concurrency: gateway.concurrency,
     batchSize: options.batchSize,

@@ -42,9 +42,28 @@ test("the defaults", () => {
       auditMs: undefined,
       eventsMs: 7 * 86_400_000,
     },
+    alerts: {
+      thresholds: {
+        newDeadLetters: 1,
+        deadLetters: 100,
+        oldestDueAgeMs: 300_000,
+        gatewayHeldMs: 300_000,
+        schedulerStoppedMs: 900_000,
+        noRelayerMs: 60_000,
+        queryStoreLagMs: 60_000,
+        slotWalBytes: 1_073_741_824,
+      },
+      repeatMs: 4 * 3_600_000,
+      recoverAfterMs: 300_000,
+      name: "outbox",
+      linkUrl: undefined,
+      slackUrl: undefined,
+      email: undefined,
+    },
     tracing: undefined,
     shutdown: { graceMs: 10_000 },
-    log: { level: "info" },
+    metrics: { ownPort: undefined, token: undefined },
+    log: { level: "info", levels: {} },
   });
 });
 

@@ -192,7 +192,7 @@ test.each([
     "gateways:\n  bulk:\n    retry:\n      max_atempts: 1\n",
     "gateways.bulk.retry.max_atempts (config.yaml:4): unknown; did you mean gateways.bulk.retry.max_attempts?",
   ],
-  ["log:\n  colour: red\n", "log.colour (config.yaml:2): unknown; known here are level"],
+  ["log:\n  colour: red\n", "log.colour (config.yaml:2): unknown; known here are level, levels"],
   [
     "__proto__: 1\n",
     expect.stringContaining("__proto__ (config.yaml:1): unknown; known here are host, port"),
@@ -245,4 +245,29 @@ test("production wants a database and a gateway's URL", () => {
   expect(loadConfig({ yaml: undefined, yamlPath: "config.yaml", env: database, relays: false }).port).toBe(
     8_080,
   );
+});
+
+test("a host for metrics alone, and a port that is the API's, are faults", () => {
+  expect(faultsOf(undefined, { METRICS_HOST: "0.0.0.0" })).toEqual([
+    "METRICS_HOST (environment): is for a port of its own; set metrics.port (METRICS_PORT), too",
+  ]);
+  expect(faultsOf("metrics:\n  port: 8080\n")).toEqual([
+    "metrics.port (config.yaml:2): is the API's port; give it another, or leave it out, for /metrics is there anyway",
+  ]);
+  expect(load("metrics:\n  port: 8080\n", { METRICS_HOST: "127.0.0.2" }).metrics.ownPort?.port).toBe(8_080);
+  expect(load("metrics:\n  port: 0\n", { PORT: "0" }).metrics.ownPort?.port).toBe(0);
+});
+
+test.each(["short", "with a blank in it", "0123456789abcde", "=0123456789abcdef"])(
+  "the token %s is a fault, and not shown",
+  (token) => {
+    const [fault] = faultsOf(undefined, { METRICS_TOKEN: token });
+    expect(fault).toMatch(/^METRICS_TOKEN \(environment\): the value \(not shown\) is not at least 16 of/);
+  },
+);
+
+test("a part that there is not has no level", () => {
+  expect(faultsOf("log:\n  levels:\n    relays: debug\n")).toEqual([
+    "log.levels.relays (config.yaml:3): unknown; did you mean log.levels.relay?",
+  ]);
 });

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Config } from "../../src/config/config.ts";
+import { PARTS } from "../../src/config/levels.ts";
 import { settingPaths } from "../../src/config/schema.ts";
 import { load, SECRET, yamlOf } from "./loading.ts";
 
@@ -87,6 +88,19 @@ const ROWS: readonly Row[] = [
   ["retention.dead_letters", "3d", (c) => c.retention.deadLettersMs, 259_200_000],
   ["retention.audit", "4d", (c) => c.retention.auditMs, 345_600_000],
   ["retention.events", "5d", (c) => c.retention.eventsMs, 432_000_000],
+  ["alerts.new_dead_letters", "5", (c) => c.alerts.thresholds.newDeadLetters, 5],
+  ["alerts.dead_letters", "1000", (c) => c.alerts.thresholds.deadLetters, 1_000],
+  ["alerts.oldest_due_age", "1m", (c) => c.alerts.thresholds.oldestDueAgeMs, 60_000],
+  ["alerts.gateway_held", "2m", (c) => c.alerts.thresholds.gatewayHeldMs, 120_000],
+  ["alerts.scheduler_stopped", "1h", (c) => c.alerts.thresholds.schedulerStoppedMs, 3_600_000],
+  ["alerts.no_relayer", "3m", (c) => c.alerts.thresholds.noRelayerMs, 180_000],
+  ["alerts.query_store_lag", "4m", (c) => c.alerts.thresholds.queryStoreLagMs, 240_000],
+  ["alerts.slot_wal", "500MB", (c) => c.alerts.thresholds.slotWalBytes, 524_288_000],
+  ["alerts.repeat", "1d", (c) => c.alerts.repeatMs, 86_400_000],
+  ["alerts.recover_after", "10m", (c) => c.alerts.recoverAfterMs, 600_000],
+  ["alerts.name", "staging", (c) => c.alerts.name, "staging"],
+  ["alerts.link_url", "https://sms.example/", (c) => c.alerts.linkUrl, "https://sms.example"],
+  ["alerts.slack_url", "https://hooks.example/T0", (c) => c.alerts.slackUrl, "https://hooks.example/T0"],
   [
     "tracing.endpoint",
     "http://otel:4318/v1/traces",
@@ -94,7 +108,17 @@ const ROWS: readonly Row[] = [
     "http://otel:4318/v1/traces",
   ],
   ["shutdown.grace", "0s", (c) => c.shutdown.graceMs, 0],
+  ["metrics.port", "9464", (c) => c.metrics.ownPort, { host: "127.0.0.1", port: 9_464, loopbackOnly: true }],
+  ["metrics.token", "0123456789abcdef", (c) => c.metrics.token, "0123456789abcdef"],
   ["log.level", "debug", (c) => c.log.level, "debug"],
+  ...PARTS.map(
+    (part): Row => [
+      `log.levels.${part}`,
+      "trace",
+      (c) => c.log,
+      { level: "info", levels: { [part]: "trace" } },
+    ],
+  ),
 ];
 
 /** Settings that show only beside another. */
@@ -105,6 +129,30 @@ const BESIDE_REDIS_HOST: readonly Row[] = [
   ["redis.ttl", "30m", (c) => c.redis?.ttlMs, 1_800_000],
 ];
 
+const EMAIL = {
+  ALERTS_SMTP_URL: "smtp://u@mail.example",
+  ALERTS_EMAIL_FROM: "a@example.com",
+  ALERTS_EMAIL_TO: "b@example.com",
+};
+
+/** Settings that show only where e-mail is whole. */
+const BESIDE_EMAIL: readonly Row[] = [
+  ["alerts.smtp_url", "smtps://mail.example:466", (c) => c.alerts.email?.port, 466],
+  ["alerts.smtp_password", "s/e", (c) => c.alerts.email?.password, "s/e"],
+  ["alerts.smtp_tls", "optional", (c) => c.alerts.email?.requireTls, false],
+  ["alerts.email_from", "c@example.com", (c) => c.alerts.email?.from, "c@example.com"],
+  ["alerts.email_to", "d@example.com", (c) => c.alerts.email?.to.join(), "d@example.com"],
+];
+
+const BESIDE_METRICS_PORT: readonly Row[] = [
+  [
+    "metrics.host",
+    "0.0.0.0",
+    (c) => c.metrics.ownPort,
+    { host: "0.0.0.0", port: 9_464, loopbackOnly: false },
+  ],
+];
+
 const BESIDE_AN_ENDPOINT: readonly Row[] = [
   ["tracing.sample_ratio", "0.25", (c) => c.tracing?.sampleRatio, 0.25],
   ["tracing.service_name", "sms", (c) => c.tracing?.serviceName, "sms"],
@@ -112,7 +160,13 @@ const BESIDE_AN_ENDPOINT: readonly Row[] = [
 ];
 
 test("the rows below are all settings", () => {
-  const tested = [...ROWS, ...BESIDE_REDIS_HOST, ...BESIDE_AN_ENDPOINT].map(([path]) => path);
+  const tested = [
+    ...ROWS,
+    ...BESIDE_REDIS_HOST,
+    ...BESIDE_EMAIL,
+    ...BESIDE_AN_ENDPOINT,
+    ...BESIDE_METRICS_PORT,
+  ].map(([path]) => path);
   expect(tested.sort()).toEqual(
     settingPaths()
       .map((path) => path.join("."))
@@ -134,6 +188,19 @@ test.each(BESIDE_REDIS_HOST)("%s from YAML and from the environment", (path, giv
   const name = path.replaceAll(".", "_").toUpperCase();
   expect(where(load(yamlOf(path.split("."), given), { REDIS_HOST: "cache" }))).toBe(expected);
   expect(where(load(undefined, { REDIS_HOST: "cache", [name]: given }))).toBe(expected);
+});
+
+test.each(BESIDE_EMAIL)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  const yaml = yamlOf(path.split("."), given);
+  expect(where(load(yaml, { ...EMAIL, [name]: undefined }))).toBe(expected);
+  expect(where(load(undefined, { ...EMAIL, [name]: given }))).toBe(expected);
+});
+
+test.each(BESIDE_METRICS_PORT)("%s from YAML and from the environment", (path, given, where, expected) => {
+  const name = path.replaceAll(".", "_").toUpperCase();
+  expect(where(load(yamlOf(path.split("."), given), { METRICS_PORT: "9464" }))).toStrictEqual(expected);
+  expect(where(load(undefined, { METRICS_PORT: "9464", [name]: given }))).toStrictEqual(expected);
 });
 
 test.each(BESIDE_AN_ENDPOINT)("%s from YAML and from the environment", (path, given, where, expected) => {

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { createLogger, errorMessage, type LogOptions, maskNumber } from "../../src/ops/log.ts";
+import { maskNumber } from "../../src/ops/log/mask-numbers.ts";
+import { createLogger, errorMessage, type LogOptions } from "../../src/ops/log.ts";
 
 function loggerInto(options: Partial<LogOptions> = {}) {
   const lines: string[] = [];
@@ -149,4 +150,58 @@ test.each([
   ["", ""],
 ])("the number %s is shown as %s", (number, masked) => {
   expect(maskNumber(number)).toBe(masked);
+});
+
+test.each([
+  ["a number of ours", { to: "+905551234567" }, { to: "+90******4567" }],
+  ["in our words", { note: "resent to +905551234567." }, { note: "resent to +90******4567." }],
+  ["in a path", { path: "/api/v1/messages/+905551234567" }, { path: "/api/v1/messages/+90******4567" }],
+  ["in a list", { to: ["+15550001111", 7] }, { to: ["+1*******111", 7] }],
+  [
+    "a gateway's words",
+    { error: 'HTTP 400: {"to":"905551234567"}' },
+    { error: 'HTTP 400: {"to":"90******4567"}' },
+  ],
+  ["without the country", { detail: "5551234567 is not mobile" }, { detail: "5******567 is not mobile" }],
+  ["as people write it", { answer: "0555 123 45 67 is barred" }, { answer: "0*** *** *5 67 is barred" }],
+  ["with brackets", { reason: "(212) 555-0100 is barred" }, { reason: "(2**) ***-*100 is barred" }],
+  ["deep in it", { error: { answers: ["to 905551234567"] } }, { error: { answers: ["to 90******4567"] } }],
+])("a phone number is masked: %s", (_, fields, shown) => {
+  const { log, json } = loggerInto();
+  log.info(fields, "x");
+  expect(json()).toMatchObject(shown);
+});
+
+test("a phone number is masked in an error, its causes and its stack, and in the message", () => {
+  const { log, lines } = loggerInto();
+  const cause = new Error("duplicate key (905551234567)");
+  log.error({ err: new Error("no insert for 5551234567", { cause }) }, "failed for +905551234567");
+  log.error(new Error("alone: 905551234567"));
+  const all = lines.join("");
+  expect(all).not.toMatch(/5551234567/);
+  expect(JSON.parse(lines[0] ?? "")).toMatchObject({
+    msg: "failed for +90******4567",
+    err: { message: "no insert for 5******567: duplicate key (90******4567)" },
+  });
+  expect(JSON.parse(lines[1] ?? "")).toMatchObject({ msg: "alone: 90******4567" });
+});
+
+test("ids, times and addresses are no phone numbers", () => {
+  const { log, json } = loggerInto();
+  const fields = {
+    message_ids: [1_234_567_890, 905_551_234_567],
+    request_id: "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    gateway_message_id: "20261126213311",
+    path: "/api/v1/messages/1234567890",
+    held_until: "2026-11-26T21:33:11.123456+00:00",
+    error: "connect ECONNREFUSED 127.0.0.1:5432 at 2026-11-26 21:33:11 (HTTP 503)",
+  };
+  log.info(fields, "listening on 10.11.12.13:54329");
+  expect(json()).toMatchObject({ ...fields, msg: "listening on 10.11.12.13:54329" });
+});
+
+test("secrets and numbers go from the same line", () => {
+  const { log, json } = loggerInto({ secrets: ["5551234567"] });
+  log.info({ error: "5551234567 and 905550001111" }, "x");
+  expect(json()).toMatchObject({ error: "[redacted] and 90******1111" });
 });

@@ -82,3 +82,60 @@ test("a gateway's handle is made once, and registries share nothing", async () =
   one.redisError();
   expect(await linesOf(createMetrics({ version: "2" }))).toContain("outbox_redis_errors_total 0");
 });
+
+test("how long messages had been due is counted by gateway and priority, up to an hour", async () => {
+  const metrics = createMetrics({ version: "1" });
+  metrics.gateway("default").delivered(0, 0.004);
+  metrics.gateway("default").delivered(0, 3_599);
+  metrics.gateway("default").delivered(2, 7_200);
+  expect(await linesOf(metrics)).toEqual(
+    expect.arrayContaining([
+      'outbox_delivery_latency_seconds_bucket{le="0.005",gateway="default",priority="0"} 1',
+      'outbox_delivery_latency_seconds_bucket{le="1800",gateway="default",priority="0"} 1',
+      'outbox_delivery_latency_seconds_bucket{le="3600",gateway="default",priority="0"} 2',
+      'outbox_delivery_latency_seconds_bucket{le="3600",gateway="default",priority="2"} 0',
+      'outbox_delivery_latency_seconds_bucket{le="+Inf",gateway="default",priority="2"} 1',
+      'outbox_delivery_latency_seconds_sum{gateway="default",priority="0"} 3599.004',
+      'outbox_delivery_latency_seconds_count{gateway="default",priority="1"} 0',
+    ]),
+  );
+});
+
+test("each gateway that there is has its series, and one that is gone has none, until it is back at zero", async () => {
+  const metrics = createMetrics({ version: "1" });
+  const of = async (name: string) => (await linesOf(metrics)).filter((line) => line.includes(`"${name}"`));
+  metrics.gateways(["default", "bulk"]);
+  expect((await of("bulk")).length).toBeGreaterThan(50);
+  metrics.gateway("bulk").attempt("accepted", 1);
+  metrics.gateway("bulk").inflight(1);
+  metrics.gateways(["default"]);
+  expect(await of("bulk")).toEqual([]);
+  expect((await of("default")).length).toBeGreaterThan(50);
+  metrics.gateways(["default", "bulk"]);
+  expect(await of("bulk")).toContain('outbox_attempts_total{gateway="bulk",outcome="accepted"} 0');
+});
+
+test("what is not known is absent: no 0 that nobody has measured", async () => {
+  const metrics = createMetrics({ version: "1" });
+  const shown = async () =>
+    (await linesOf(metrics)).filter((line) => /^outbox_(query_store|scheduler|postgres)/.test(line));
+  expect(await shown()).toEqual([]);
+  metrics.queryStoreLag(1.5);
+  expect(await shown()).toEqual(["outbox_query_store_lag_seconds 1.5"]);
+  metrics.queryStoreLag(undefined);
+  expect(await shown()).toEqual([]);
+});
+
+test("a NOTIFY that was not needed is counted, and each reason to look", async () => {
+  const metrics = createMetrics({ version: "1" });
+  metrics.notifySkipped();
+  for (const source of ["timer", "poll", "poll"] as const) metrics.wakeup(source);
+  expect(await linesOf(metrics)).toEqual(
+    expect.arrayContaining([
+      "outbox_notify_skipped_total 1",
+      'outbox_wakeups_total{source="timer"} 1',
+      'outbox_wakeups_total{source="poll"} 2',
+      'outbox_wakeups_total{source="cron"} 0',
+    ]),
+  );
+});

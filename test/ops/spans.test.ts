@@ -27,6 +27,8 @@ const claimOf = (id: number, traceparent: string | null): Claim => ({
   traceparent,
   revision: 0,
   expiresAtMs: Number.POSITIVE_INFINITY,
+  priority: 1,
+  dueSinceMs: 0,
 });
 const resultOf = (claim: Claim): Result => ({ claim, outcome: ACCEPTED, moot: false });
 

@@ -28,7 +28,7 @@ const untilSent = (url: string, count: number) =>
 it("needs nothing configured: a row goes out, a restart keeps it, a signal leaves nothing behind", async () => {
   const { env, server } = await embeddedHome();
   const began = performance.now();
-  const first = startProgram({ env });
+  const first = startProgram({ env: { ...env, LOG_LEVELS_DEMO: "debug" } });
   const { psql, api, swagger, gateway } = await first.ready();
   const firstMs = performance.now() - began;
   expect(psql).toBe(`postgres://outbox:outbox@127.0.0.1:${env.EMBEDDED_POSTGRES_PORT}/outbox`);
@@ -40,7 +40,7 @@ it("needs nothing configured: a row goes out, a restart keeps it, a signal leave
   expect(messages).toMatchObject([{ id, gateway_message_id: row?.gateway_message_id }]);
   expect(await (await fetch(swagger)).text()).toContain("swagger");
   const accepted = await first.logged(/^demo gateway accepted$/);
-  expect(accepted).toMatchObject({ to: "+905551234567", content: "hello" });
+  expect(accepted).toMatchObject({ part: "demo", to: "+90******4567", content: "hello" });
   const postgres = server();
   first.kill("SIGTERM");
   expect(await first.end).toEqual({ code: 0, signal: null });

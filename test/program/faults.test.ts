@@ -98,7 +98,7 @@ it.each([["frobnicate"], ["migrate", "now"]])("knows no command %s %s", async (.
   expect(output).toBe(
     faults(
       "a fault",
-      `"${command.join(" ")}" is no command; there are start (the default), migrate and api-key`,
+      `"${command.join(" ")}" is no command; there are start (the default), migrate, watch, alert:test, query-store and api-key`,
     ),
   );
   expect(code).toBe(1);
@@ -106,7 +106,7 @@ it.each([["frobnicate"], ["migrate", "now"]])("knows no command %s %s", async (.
 
 it.each([
   ["* * * * relay", "Could not process line '1' of crontab: '* * * * relay'"],
-  ["* * * * * fly", "there is no task fly; there are relay, maintain."],
+  ["* * * * * fly", "there is no task fly; there are relay, maintain, alert."],
 ])("does not start with the crontab %s", async (line, said) => {
   const crontab = file(`${line}\n`);
   const { code, output } = await run({ ...NOWHERE, CRONTAB_FILE: crontab });

@@ -83,15 +83,17 @@ describe("init", () => {
     expect(await onPrimary("select from outbox.replication_slots")).toHaveLength(1);
   });
 
-  test("publishes every table but those of keys and of the store itself", async () => {
+  test("publishes every table but those of keys, of alerts and of the store itself", async () => {
     const published = await onPrimary(
       "select relname from pg_class where relnamespace = 'outbox'::regnamespace and relkind in ('r', 'p') and not relispartition and relname not in (select tablename from pg_publication_tables) order by 1",
     );
     expect(published.map(({ relname }) => relname)).toEqual([
+      "alerts",
       "cursor_keys",
       "dedupe_keys",
       "idempotency_keys",
       "query_store",
+      "watchers",
     ]);
   });
 });

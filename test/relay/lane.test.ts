@@ -13,10 +13,12 @@ const claimOf = (id: number): Claim => ({
   traceparent: null,
   revision: 0,
   expiresAtMs: Number.POSITIVE_INFINITY,
+  priority: 1,
+  dueSinceMs: 0,
 });
 
 /** A lane, and in order what it does; every attempt ends when the test says so. */
-function laneWith(nextDue: LaneOptions["nextDue"]) {
+function laneWith(nextDue: LaneOptions["nextDue"], options: Partial<LaneOptions> = {}) {
   const due: Claim[] = [];
   const did: string[] = [];
   const lane = createLane({
@@ -46,10 +48,12 @@ function laneWith(nextDue: LaneOptions["nextDue"]) {
     onOutcome: () => {},
     onInFlight: () => {},
     onClaimed: () => undefined,
+    onWoken: () => {},
     continuous: true,
     concurrency: 8,
     batchSize: 10,
     pollIntervalMs: 60_000,
+    ...options,
   });
   onTestFinished(() => lane.stop());
   const until = (what: string, times = 1) =>
@@ -82,4 +86,57 @@ test("a wake does not wait for the answer, which then is out of date", async () 
   // Were it taken for true, a timer would be running, and over before this one.
   await setTimeout(1);
   expect(did).toEqual(["claim", "next_due", "claim", "send 1", "next_due"]);
+});
+
+test("says why it looks by itself: something becomes due, or it is time to", async () => {
+  const why: string[] = [];
+  const answers = [1, 60];
+  const { lane, until } = laneWith(async () => answers.shift() ?? Number.POSITIVE_INFINITY, {
+    onWoken: (source) => why.push(source),
+    pollIntervalMs: 50,
+  });
+  lane.wake();
+  await until("claim", 3);
+  expect(why.slice(0, 2)).toEqual(["timer", "poll"]);
+});
+
+test("a look that failed is made again by the poll", async () => {
+  const why: string[] = [];
+  const looked = Promise.withResolvers<void>();
+  const { lane } = laneWith(async () => Number.POSITIVE_INFINITY, {
+    claim: async () => {
+      if (why.length > 0) looked.resolve();
+      throw new Error("away");
+    },
+    onWoken: (source) => why.push(source),
+    pollIntervalMs: 1,
+  });
+  lane.wake();
+  await looked.promise;
+  expect(why[0]).toBe("poll");
+});
+
+test("while it is awake it knows what it found without being told", async () => {
+  const looks: [number, boolean][] = [];
+  const woken: string[] = [];
+  const { lane, due } = laneWith(async () => Number.POSITIVE_INFINITY, {
+    onWoken: (source) => woken.push(source),
+    onClaimed(count, untold) {
+      looks.push([count, untold]);
+      return 1;
+    },
+  });
+  due.push(claimOf(1));
+  lane.wake();
+  await expect.poll(() => looks.length, { interval: 1 }).toBeGreaterThanOrEqual(3);
+  expect(looks.slice(0, 3)).toEqual([
+    [1, false],
+    [0, true],
+    [0, true],
+  ]);
+  const before = looks.length;
+  due.push(claimOf(2));
+  await expect.poll(() => looks.slice(before).some(([count]) => count === 1), { interval: 1 }).toBe(true);
+  expect(looks.slice(before).find(([count]) => count === 1)).toEqual([1, true]);
+  expect(woken).toEqual([]);
 });

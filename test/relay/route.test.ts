@@ -36,6 +36,8 @@ const claimOf = (id: number, relayer: number): Claim => ({
   traceparent: null,
   revision: 0,
   expiresAtMs: Number.POSITIVE_INFINITY,
+  priority: 1,
+  dueSinceMs: 0,
 });
 
 test("a message that is claimed again here while its earlier result is still to be recorded is not disowned", async () => {

@@ -17,6 +17,8 @@ function result(id: number, relayer = 1): Result {
       traceparent: null,
       revision: 0,
       expiresAtMs: Number.POSITIVE_INFINITY,
+      priority: 1,
+      dueSinceMs: 0,
     },
     outcome: {
       kind: "accepted",

@@ -284,6 +284,8 @@ const FRESH = `
   delete from outbox.idempotency_keys;
   delete from outbox.relayers;
   delete from outbox.audit;
+  delete from outbox.alerts;
+  delete from outbox.watchers;
   delete from outbox.gateways where name <> 'default';
   update outbox.gateways set
     url = default, concurrency = default, timeout = default, max_attempts = default, base_delay = default,

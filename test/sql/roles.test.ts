@@ -56,6 +56,11 @@ describe("who may call what", () => {
     explain_sending: [],
     explain_sent: [],
     explain_waiting: [],
+    find_alerts: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
+    find_dead_letters: [],
+    find_full_slots: [],
+    find_stopped: [],
+    find_waiting: [],
     gateway_must_exist: [],
     gateway_obstacles: [],
     grant_roles: [],
@@ -79,12 +84,15 @@ describe("who may call what", () => {
     message_obstacles: [],
     message_timeline: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     next_due: ["outbox_relayer"],
+    note_alerts: ["outbox_relayer"],
     note_housekeeping: [],
     notify_relayers: [],
     pause: ["outbox_operator", "outbox_relayer"],
     query_store_state: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     query_store_tables: [],
     queue_ahead: [],
+    queue_figures: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
+    queue_notice: [],
     queue_replays: ["outbox_relayer"],
     rebuild_indexes: [],
     refuse_writes: [],
@@ -107,9 +115,11 @@ describe("who may call what", () => {
     revive: [],
     search_vector: ["outbox_producer", "outbox_auditor", "outbox_operator", "outbox_relayer"],
     sent_horizon: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
+    server_figures: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     settle: ["outbox_relayer"],
     settle_lock: [],
     stay_awake: ["outbox_relayer"],
+    table_figures: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     take_tick: ["outbox_relayer"],
     tally: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
     tally_minute: ["outbox_auditor", "outbox_operator", "outbox_relayer"],
@@ -118,6 +128,7 @@ describe("who may call what", () => {
     unlock_jobs: [],
     unregister_relayer: ["outbox_relayer"],
     utc: [],
+    watch: ["outbox_relayer"],
     wrong_state: [],
   };
 
@@ -229,6 +240,7 @@ describe("who may do what to which table", () => {
 
   /** Of each table and view: what each role may. One that is new stands nowhere, until somebody decides. */
   const TABLES: Readonly<Record<string, Readonly<Record<string, May>>>> = {
+    alerts: READERS,
     all_messages: READERS,
     attempts: READERS,
     audit: READERS,
@@ -250,6 +262,7 @@ describe("who may do what to which table", () => {
       outbox_relayer: { ...READ, insert: OF_A_MESSAGE },
     },
     minutes: READERS,
+    open_alerts: READERS,
     query_store: READERS,
     query_store_beats: READERS,
     relayer_status: READERS,
@@ -260,6 +273,7 @@ describe("who may do what to which table", () => {
     sent: READERS,
     snapshots: READERS,
     throughput: READERS,
+    watchers: READERS,
   };
 
   /** Each column, and what an UPDATE may set it to. */

@@ -71,3 +71,44 @@ test("rescue frees the jobs of a relayer that is gone", async () => {
   await outbox.pool.query("select outbox.rescue(as_of => $1)", [fromNow(SECONDS_LATER)]);
   expect(await locked()).not.toContain("mine");
 });
+
+test("a watcher's jobs are its own while it is heard of, and free when it is not", async () => {
+  const watch = (as_of: string, name = "watcher"): Promise<number> =>
+    value("select outbox.watch($1, 'host:1', as_of => $2)", [name, as_of]);
+  await watch(fromNow(0));
+  await taken("watcher");
+  expect(await unlock(fromNow(SECONDS_LATER))).toBe(0);
+  expect(await locked()).toContain("watcher");
+  // Heard of again, and again; then no more.
+  await watch(fromNow(25_000));
+  expect(await unlock(fromNow(40_000))).toBe(0);
+  expect(await unlock(fromNow(60_000))).toBe(1);
+  expect(await locked()).not.toContain("watcher");
+  await watch(fromNow(2 * 3_600_000), "another");
+  expect((await rows("select worker from outbox.watchers")).map((row) => row.worker)).toEqual(["another"]);
+});
+
+test("without any relayer, a watcher frees what the last one had taken, and leaves the relayer on record", async () => {
+  const { id, client } = await register();
+  await outbox.pool.query("select outbox.heartbeat($1, 'last')", [id]);
+  await taken("last");
+  const watch = () =>
+    value("select outbox.watch('watcher', 'host:1', as_of => $1)", [fromNow(SECONDS_LATER)]);
+  expect(await watch()).toBe(0);
+  await client.end();
+  await expect.poll(watch, { interval: 5 }).toBe(1);
+  expect(await locked()).not.toContain("last");
+  expect(await rows("select id from outbox.relayers")).toEqual([{ id }]);
+});
+
+test("a relayer that has just lost its connection keeps its jobs for some seconds", async () => {
+  const { id, client } = await register();
+  await outbox.pool.query("select outbox.heartbeat($1, 'blinking')", [id]);
+  await outbox.pool.query("delete from outbox_worker._private_jobs");
+  await taken("blinking");
+  await outbox.pool.query("update outbox_worker._private_jobs set locked_at = now() - interval '1 minute'");
+  await client.end();
+  expect(await unlock()).toBe(0);
+  expect(await locked()).toContain("blinking");
+  expect(await unlock(fromNow(SECONDS_LATER))).toBe(1);
+});

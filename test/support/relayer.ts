@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 import { loadConfig } from "../../src/config/load.ts";
-import { createLogger } from "../../src/ops/log.ts";
+import { createLogs } from "../../src/ops/log.ts";
 import { startProgram } from "../../src/program.ts";
 import { createServices } from "../../src/services.ts";
 
@@ -35,7 +35,8 @@ export async function startRelayer(options: RelayerOptions): Promise<TestRelayer
   });
   const env = { PORT: "0", RETRY_BASE_DELAY: "20ms", WEBHOOK_URL: options.webhookUrl, ...options.env };
   const config = loadConfig({ yaml: options.yaml, yamlPath: "test.yaml", env });
-  const log = createLogger({ level: "debug", pretty: false, secrets: [], destination });
+  const parts = createLogs({ level: "debug", levels: {}, pretty: false, secrets: [], destination });
+  const log = parts.part("program");
   const services = createServices((name, error) => log.error({ err: error }, `could not stop the ${name}`));
   const { api } = await startProgram({
     config,
@@ -44,7 +45,7 @@ export async function startRelayer(options: RelayerOptions): Promise<TestRelayer
     fallbackGateway: undefined,
     version: "0.0.0-test",
     name: `test:${process.pid}`,
-    log,
+    logs: parts,
     services,
     signal: new AbortController().signal,
   }).catch(async (error: unknown) => {

@@ -1,6 +1,9 @@
+import { createHash, timingSafeEqual } from "node:crypto";
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
 import type { ApiDependencies, ApiEnv } from "../dependencies.ts";
 import { problems, TAG } from "../documentation.ts";
+import { ProblemError } from "../problem.ts";
 
 const Liveness = z.object({ alive: z.boolean(), reason: z.string().optional() }).openapi("Liveness");
 
@@ -49,25 +52,42 @@ const readyRoute = createRoute({
   },
 });
 
-const metricsRoute = createRoute({
-  method: "get",
-  path: "/metrics",
+/** The name of the security scheme in the OpenAPI document. */
+const TOKEN_SCHEME = "metricsToken";
+
+const METRICS = {
+  method: "get" as const,
+  path: "/metrics" as const,
   operationId: "getMetrics",
-  security: [],
   tags: [TAG.operations],
   summary: "Metrics of this process, for Prometheus",
   description: "In the text format that Prometheus scrapes.",
-  responses: {
-    200: {
-      description: "One metric a line.",
-      content: { "text/plain": { schema: z.string(), example: "process_uptime_seconds 42\n" } },
-    },
-    ...problems(),
-  },
+};
+
+const METRICS_ANSWER = {
+  description: "One metric a line.",
+  content: { "text/plain": { schema: z.string(), example: "process_uptime_seconds 42\n" } },
+};
+
+const openRoute = createRoute({
+  ...METRICS,
+  security: [],
+  responses: { 200: METRICS_ANSWER, ...problems() },
 });
 
+const closedRoute = (token: string) =>
+  createRoute({
+    ...METRICS,
+    security: [{ [TOKEN_SCHEME]: [] }],
+    middleware: onlyWithToken(token),
+    responses: { 200: METRICS_ANSWER, ...problems("unauthenticated") },
+  });
+
 /** For load balancers and monitoring; outside the API, so without its version. */
-export function addOperations(app: OpenAPIHono<ApiEnv>, dependencies: ApiDependencies): void {
+export function addOperations(
+  app: OpenAPIHono<ApiEnv>,
+  dependencies: Pick<ApiDependencies, "alive" | "ready" | "metrics" | "metricsToken">,
+): void {
   app.openapi(liveRoute, (c) => {
     const liveness = dependencies.alive();
     return liveness.alive ? c.json(liveness, 200) : c.json(liveness, 503);
@@ -78,10 +98,30 @@ export function addOperations(app: OpenAPIHono<ApiEnv>, dependencies: ApiDepende
     return readiness.ready ? c.json(readiness, 200) : c.json(readiness, 503);
   });
 
-  const { metrics } = dependencies;
+  const { metrics, metricsToken } = dependencies;
   if (metrics === undefined) return;
-  app.openapi(metricsRoute, async (c) => {
+  if (metricsToken !== undefined)
+    app.openAPIRegistry.registerComponent("securitySchemes", TOKEN_SCHEME, {
+      type: "http",
+      scheme: "bearer",
+      description: "`metrics.token` of the configuration.",
+    });
+  app.openapi(metricsToken === undefined ? openRoute : closedRoute(metricsToken), async (c) => {
     const { contentType, body } = await metrics();
     return c.text(body, 200, { "Content-Type": contentType });
   });
+}
+
+/** In time that does not tell how much of it was right. */
+function onlyWithToken(token: string): MiddlewareHandler<ApiEnv> {
+  const digestOf = (text: string) => createHash("sha256").update(text).digest();
+  const right = digestOf(token);
+  return async (c, next) => {
+    const given = /^Bearer +(\S+) *$/i.exec(c.req.header("Authorization") ?? "")?.[1];
+    if (given === undefined || !timingSafeEqual(digestOf(given), right)) {
+      c.header("WWW-Authenticate", 'Bearer realm="outbox-relayer metrics"');
+      throw new ProblemError("unauthenticated", "Send metrics.token: Authorization: Bearer <token>.");
+    }
+    await next();
+  };
 }

@@ -1,5 +1,5 @@
---! Previous: sha1:aa4520d3ba3c3feab2b470ba690f4b4be228de5e
---! Hash: sha1:58bb1cc1634f279e6f9c4428336f657c30d11216
+--! Previous: sha1:575f9882ad9c1272a04d2281e82d186890305f01
+--! Hash: sha1:72c1f7e34468ab5941427b900ce50a6175efc6bf
 --! Message: Query stores
 
 -- A query store: a database for questions alone, kept up to date by replication.
@@ -309,7 +309,7 @@ language sql immutable as $$
 $$;
 
 comment on function outbox.query_store_tables() is
-  'What a logical query store has of the primary: each publication, which changes it publishes (publishes, as Postgres has it), and its tables. Keys, against duplicates and for cursors, stay on the primary.';
+  'What a logical query store has of the primary: each publication, which changes it publishes (publishes, as Postgres has it), and its tables. Keys, against duplicates and for cursors, and alerts stay on the primary.';
 --! EndIncluded functions/query_store_tables.sql
 --! Included functions/keep_history.sql
 create or replace function outbox.keep_history() returns void
@@ -681,16 +681,17 @@ declare
   producer_calls   constant regproc[] := '{
     outbox.enqueue, outbox.enqueue_batch, outbox.enqueue_once, outbox.search_vector}';
   auditor_calls    constant regproc[] := '{
-    outbox.events_horizon, outbox.explain, outbox.is_query_store, outbox.message_timeline, outbox.query_store_state,
-    outbox.relayer_is_alive, outbox.search_vector, outbox.sent_horizon, outbox.tally, outbox.tally_minute, outbox.tokens}';
+    outbox.events_horizon, outbox.explain, outbox.find_alerts, outbox.is_query_store, outbox.message_timeline,
+    outbox.query_store_state, outbox.queue_figures, outbox.relayer_is_alive, outbox.search_vector, outbox.sent_horizon,
+    outbox.server_figures, outbox.table_figures, outbox.tally, outbox.tally_minute, outbox.tokens}';
   operator_calls   constant regproc[] := '{
     outbox.cancel, outbox.cancel_replay, outbox.edit, outbox.pause, outbox.replay, outbox.replay_where, outbox.resume,
     outbox.toggle}';
   relayer_calls    constant regproc[] := '{
     outbox.beat, outbox.claim, outbox.close_minutes, outbox.configure_gateway, outbox.disown, outbox.heartbeat,
-    outbox.lock_message, outbox.maintain, outbox.maintain_query_store, outbox.next_due, outbox.queue_replays,
-    outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle, outbox.stay_awake,
-    outbox.take_tick, outbox.unregister_relayer}';
+    outbox.lock_message, outbox.maintain, outbox.maintain_query_store, outbox.next_due, outbox.note_alerts,
+    outbox.queue_replays, outbox.register_relayer, outbox.release, outbox.replay_slice, outbox.rescue, outbox.settle,
+    outbox.stay_awake, outbox.take_tick, outbox.unregister_relayer, outbox.watch}';
   -- What a producer sets of a message, and an operator of a gateway. The rest is state.
   message_columns  constant text[] := '{
     recipient, content, gateway, priority, metadata, dedupe_key, available_at, expires_at, traceparent}';

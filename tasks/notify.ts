@@ -1,0 +1,54 @@
+import type { Task } from "graphile-worker";
+import type { Notice } from "../src/db/alerts.ts";
+import type { Channel } from "../src/ops/alerts/channel.ts";
+
+export interface NotifyTaskOptions {
+  readonly channel: Channel;
+  readonly log: (level: "info" | "warn" | "error", fields: Record<string, unknown>, message: string) => void;
+}
+
+/** A peer that asks for patience without end is not asked for ever. */
+const MOST_DEFERRALS = 24;
+
+/**
+ * Sends one notice by one channel: the task notify_slack or notify_email, which only a process with that channel has. Not for the
+ * crontab: outbox.note_alerts() adds it. Graphile Worker tries again what throws.
+ */
+export function createNotifyTask({ channel, log }: NotifyTaskOptions): Task {
+  return async (payload, { job, addJob, abortSignal }) => {
+    const notice = noticeIn(payload);
+    const fields = { channel: channel.name, notice: notice.id, alerts: notice.alerts.length };
+    const delivery = await channel.send(notice, abortSignal);
+    if (delivery.sent) {
+      if (delivery.remark === undefined) log("info", fields, "notice sent");
+      else log("warn", { ...fields, reason: delivery.remark }, "notice sent, but not to all");
+      return;
+    }
+    const { reason, retryAfterMs } = delivery;
+    const deferrals = (notice.deferrals ?? 0) + 1;
+    if (retryAfterMs !== undefined && deferrals <= MOST_DEFERRALS) {
+      // A job of its own, for this one's next attempt would come when Graphile Worker thinks right.
+      await addJob(
+        job.task_identifier,
+        { ...notice, deferrals },
+        { runAt: new Date(Date.now() + retryAfterMs), queueName: "notices", maxAttempts: job.max_attempts },
+      );
+      log("warn", { ...fields, reason, retry_after_ms: retryAfterMs }, "notice put off");
+      return;
+    }
+    if (job.attempts < job.max_attempts) throw new Error(`the notice was not sent: ${reason}`);
+    log("error", { ...fields, reason, attempts: job.attempts }, "notice given up");
+  };
+}
+
+interface Deferred extends Notice {
+  readonly deferrals?: number;
+}
+
+function noticeIn(payload: unknown): Deferred {
+  const notice = payload as Deferred | null;
+  if (typeof notice?.id === "string" && Array.isArray(notice.alerts)) return notice;
+  throw new Error(
+    `a task notify_… wants what outbox.note_alerts() gives it, and was given ${JSON.stringify(payload)}`,
+  );
+}
