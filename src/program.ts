@@ -100,24 +100,15 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
           log: (message) => queryStoreLog.info(message),
           warn: (message) => queryStoreLog.warn(message),
         });
-  const reading = configuredStore({
-    config,
-    primary: pools.api,
-    log: queryStoreLog,
-    onLag: metrics.queryStoreLag,
-  });
+  const reading = configuredStore({ config, primary: pools.api, log: queryStoreLog, metrics });
+  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,
     pool: pools.worker,
     outbox,
     alerts: createAlerts(pools.relay),
-    further:
-      reading &&
-      queryStoreLag({
-        thresholdMs: config.alerts.thresholds.queryStoreLagMs,
-        lag: () => storeLag(reading.store),
-      }),
+    further: reading?.findings,
     relay,
     upkeep,
     metrics,
@@ -128,7 +119,6 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   await services.start("API pool", { stop: () => pools.api.end() });
   await services.start("metrics pool", { stop: () => pools.metrics.end() });
-  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const listeners = new AbortController();
   const operations = {
     log: (level, fields, message) => apiLog[level](fields, message),

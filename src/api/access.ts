@@ -37,7 +37,7 @@ export interface Access {
 
 export interface Accesses {
   readonly read: Access;
-  /** As read, of the primary also where there is a query store. */
+  /** As read, for what has to be of this moment: it is read on the primary. */
   readonly readNow: Access;
   readonly write: Access;
   readonly operate: Access;

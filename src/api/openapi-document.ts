@@ -16,7 +16,7 @@ contents left out, and of the gateway's answers only the status is shown. Lists 
 \`application/problem+json\` (RFC 9457). Every answer carries \`X-Request-Id\`: the one that came with the request, or a
 new one.
 
-Where there is a query store, a database of its own for questions, every \`GET\` but that of the events is answered there, with
+Where there is a query store, a database of its own for questions, every \`GET\` but those of the events and alerts is answered there, with
 \`X-Query-Store-Lag\`. It may be a moment behind: whoever has changed something and wants to see it sends the \`X-Outbox-LSN\` of
 that answer with the question.`;
 

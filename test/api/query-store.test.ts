@@ -124,6 +124,23 @@ test("a database that is no query store is none, whatever it holds", async () =>
   );
 });
 
+test("nor is the query store of another outbox", async () => {
+  const { rows } = await standIn.store.query("select installation from outbox.scheduler");
+  await standIn.store.query("update outbox.scheduler set installation = 'another'");
+  onTestFinished(async () => {
+    await standIn.store.query("update outbox.scheduler set installation = $1", [rows[0].installation]);
+  });
+  const served = await standIn.serve();
+  await eventually(
+    async () => messages(served).length,
+    (lines) => lines > 0,
+  );
+  expect(messages(served)).toEqual([
+    "warn: the query store is away: it is the query store of another outbox than that of DATABASE_URL; reads go to the primary",
+  ]);
+  expect(await placeAsked(served)).toBe("primary");
+});
+
 test("where the primary is to be spared, reads are refused while the store cannot answer, and changes are taken", async () => {
   const served = await standIn.serve({ whenAway: "unavailable", maxLagMs: SHORT_LAG_MS });
   await served.becomes("usable");

@@ -105,6 +105,8 @@ export function testReads(kind: "physical" | "logical", store: RealStore): void 
     const { body: relayers } = await ask("/relayers");
     expect(relayers.relayers).toContainEqual(expect.objectContaining({ alive: true }));
 
+    const metrics = await (await fetch(relayer.api.replace("/api/v1", "/metrics"))).text();
+    expect(metrics).toMatch(/^outbox_query_store_lag_seconds \d/m);
     const client = new pg.Client(store.storeUrl);
     await client.connect();
     const { rows } = await client.query(

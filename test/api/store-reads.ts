@@ -6,7 +6,7 @@ interface Reading {
 }
 
 /** What has to be of this moment. */
-const OF_THE_PRIMARY: readonly string[] = ["/api/v1/events"];
+const OF_THE_PRIMARY: readonly string[] = ["/api/v1/alerts", "/api/v1/events"];
 
 /** Every path that is read with a key, but those: the document has to say of each that a query store may answer. */
 export function pathsReadInStore({ paths }: OpenApiDocument): string[] {

@@ -53,12 +53,21 @@ const SEEN_WITHIN_MS = 1_000;
 /** A beat is in the store within milliseconds, unless it lags. */
 const LOOK_AGAIN_MS = [10, 30, 90, 270] as const;
 
-const BEAT = "select beat_at, lsn from outbox.beat()";
-const STATE = "select kind, beat_at, lsn, searchable from outbox.query_store_state()";
+/** One for each outbox, and the same in its stores. */
+const INSTALLATION = "(select installation from outbox.scheduler) as installation";
+const BEAT = `select beat_at, lsn, ${INSTALLATION} from outbox.beat()`;
+const STATE = `select kind, beat_at, lsn, searchable, ${INSTALLATION} from outbox.query_store_state()`;
+
+interface BeatRow {
+  readonly beat_at: string;
+  readonly lsn: string;
+  readonly installation: string;
+}
 
 interface Made {
   readonly at: number;
   readonly lsn: bigint;
+  readonly installation: string;
   /** Of our clock that is never set, before it was made. */
   readonly askedMs: number;
 }
@@ -75,6 +84,8 @@ interface StateRow {
   readonly beat_at: string | null;
   readonly lsn: string | null;
   readonly searchable: boolean;
+  /** Null while it is being copied. */
+  readonly installation: string | null;
 }
 
 /**
@@ -102,9 +113,10 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
   const beat = coalesced(async () => {
     const askedMs = performance.now();
     try {
-      const [row] = await onConnection(primary, (query) => query<{ beat_at: string; lsn: string }>(BEAT, []));
+      const [row] = await onConnection(primary, (query) => query<BeatRow>(BEAT, []));
       if (row === undefined) throw new Error("outbox.beat() answered nothing");
-      made = { at: Date.parse(row.beat_at), lsn: parseLsn(row.lsn), askedMs };
+      const { beat_at, lsn, installation } = row;
+      made = { at: Date.parse(beat_at), lsn: parseLsn(lsn), installation, askedMs };
       silentSinceMs = undefined;
       beatsFail = false;
     } catch (error) {
@@ -119,8 +131,11 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
     try {
       const [row] = await onConnection(pool, (query) => query<StateRow>(STATE, []));
       if (row === undefined) throw new Error("outbox.query_store_state() answered nothing");
-      const { kind, beat_at, lsn, searchable } = row;
+      const { kind, beat_at, lsn, searchable, installation } = row;
       if (kind === "primary") throw new Error(NO_STORE);
+      // With beats of its own, all would look well.
+      if (installation !== null && made !== undefined && installation !== made.installation)
+        throw new Error(OF_ANOTHER);
       const at = beat_at === null ? undefined : Date.parse(beat_at);
       seen = { kind, at, lsn: lsn === null ? 0n : parseLsn(lsn), searchable };
       away = undefined;
@@ -166,10 +181,12 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
   async function run(): Promise<void> {
     while (!signal.aborted) {
       const began = performance.now();
+      if (made === undefined) await beat();
+      // Whose store it has to be, is to be known before it is looked at.
+      if (made === undefined) await beat();
       await Promise.all([beat(), look()]);
       for (const ms of LOOK_AGAIN_MS) {
-        if (signal.aborted || away !== undefined || made === undefined || (seen?.lsn ?? 0n) >= made.lsn)
-          break;
+        if (signal.aborted || away !== undefined || made === undefined || (seen?.at ?? 0) >= made.at) break;
         await waited(ms);
         await look();
       }
@@ -224,6 +241,8 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
 
 const NO_STORE =
   "that database is a primary, neither a standby nor made into a store by npm run query-store -- init";
+
+const OF_ANOTHER = "it is the query store of another outbox than that of DATABASE_URL";
 
 /** Not: it answers, and refuses. */
 export function isAway(error: unknown): boolean {

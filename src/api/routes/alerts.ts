@@ -48,7 +48,8 @@ const listRoute = createRoute({
   summary: "What is wrong, and what was?",
   description:
     "What is open, the critical first; then the last 100 that are over, the newest first, of at most 30 days. The relayers " +
-    "look each minute (the line `alert` of the crontab), and tell it by Slack and e-mail where these are configured. The primary is asked also where there is a query store.",
+    "look each minute (the line `alert` of the crontab), and tell it by Slack and e-mail where these are configured. The primary is " +
+    "asked also where there is a query store, which may be what is wrong.",
   responses: {
     200: {
       description: "All that is open, and what was lately.",
