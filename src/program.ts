@@ -12,6 +12,7 @@ import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { mustBePrimary } from "./db/primary.ts";
 import { createRelayerRole } from "./db/relayer-role.ts";
 import { throughOutages } from "./db/wait-for-database.ts";
+import { queryStoreLag } from "./ops/alerts/query-store-lag.ts";
 import type { Logs } from "./ops/log.ts";
 import { createMetrics } from "./ops/metrics.ts";
 import { createMinutes } from "./ops/minutes.ts";
@@ -25,7 +26,7 @@ import { createJobs } from "./program/jobs.ts";
 import { startMetricsServer } from "./program/metrics-server.ts";
 import { createPools } from "./program/pools.ts";
 import { liveness, readiness, type Stage } from "./program/probes.ts";
-import { configuredStore } from "./program/query-store.ts";
+import { configuredStore, storeLag } from "./program/query-store.ts";
 import { createRelaying } from "./program/relaying.ts";
 import { startTracing } from "./program/tracing.ts";
 import { createUpkeep } from "./query-store/upkeep.ts";
@@ -99,15 +100,24 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
           log: (message) => queryStoreLog.info(message),
           warn: (message) => queryStoreLog.warn(message),
         });
-  const reading = configuredStore({ config, primary: pools.api, log: queryStoreLog, metrics });
-  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
+  const reading = configuredStore({
+    config,
+    primary: pools.api,
+    log: queryStoreLog,
+    onLag: metrics.queryStoreLag,
+  });
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,
     pool: pools.worker,
     outbox,
     alerts: createAlerts(pools.relay),
-    further: reading?.findings,
+    further:
+      reading &&
+      queryStoreLag({
+        thresholdMs: config.alerts.thresholds.queryStoreLagMs,
+        lag: () => storeLag(reading.store),
+      }),
     relay,
     upkeep,
     metrics,
@@ -118,6 +128,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   // Before the database is there: probes want an answer while we wait for it, and a taken port is better known at once.
   await services.start("API pool", { stop: () => pools.api.end() });
   await services.start("metrics pool", { stop: () => pools.metrics.end() });
+  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
   const listeners = new AbortController();
   const operations = {
     log: (level, fields, message) => apiLog[level](fields, message),

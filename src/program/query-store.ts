@@ -3,10 +3,7 @@ import { createQueryStore, type QueryStore } from "../api/query-store/query-stor
 import { obstacleIn } from "../api/query-store/reads.ts";
 import type { Config } from "../config/config.ts";
 import { createPool } from "../db/pool.ts";
-import type { FurtherFindings } from "../ops/alerts/further-findings.ts";
-import { queryStoreLag } from "../ops/alerts/query-store-lag.ts";
 import type { Logger } from "../ops/log.ts";
-import type { Metrics } from "../ops/metrics.ts";
 
 const CONNECT_TIMEOUT_MS = 2_000;
 const STATEMENT_TIMEOUT_MS = 10_000;
@@ -14,20 +11,19 @@ const STATEMENT_TIMEOUT_MS = 10_000;
 export interface ConfiguredStore {
   readonly store: QueryStore;
   readonly pool: Pool;
-  /** For alerts. */
-  readonly findings: FurtherFindings;
 }
 
 export interface ConfiguredStoreOptions {
   readonly config: Config;
   readonly primary: Pool;
   readonly log: Logger;
-  readonly metrics: Pick<Metrics, "queryStoreLag">;
+  /** See QueryStoreOptions. */
+  readonly onLag?: (seconds: number | undefined) => void;
 }
 
 /** The query store of the configuration, not started; undefined without one. */
 export function configuredStore(options: ConfiguredStoreOptions): ConfiguredStore | undefined {
-  const { config, primary, log, metrics } = options;
+  const { config, primary, log, onLag } = options;
   if (config.queryDatabaseUrl === undefined) return undefined;
   const pool = createPool({
     connectionString: config.queryDatabaseUrl,
@@ -43,13 +39,9 @@ export function configuredStore(options: ConfiguredStoreOptions): ConfiguredStor
     whenAway: config.queryStore.whenAway,
     maxLagMs: config.queryStore.maxLagMs,
     log: (level, fields, message) => log[level](fields, message),
-    onLag: (seconds) => metrics.queryStoreLag(seconds),
+    ...(onLag && { onLag }),
   });
-  const findings = queryStoreLag({
-    thresholdMs: config.alerts.thresholds.queryStoreLagMs,
-    lag: () => storeLag(store),
-  });
-  return { store, pool, findings };
+  return { store, pool };
 }
 
 /** A part of the readiness: only reads suffer without it, so it takes no relayer away. */
@@ -61,7 +53,7 @@ export function storePart(store: QueryStore): { ok: true; detail?: string } {
   return { ok: true, detail: `${obstacle} Since ${condition.since.toISOString()} ${instead}.` };
 }
 
-/** How far behind it is, or why it cannot be told. */
+/** For alerts: how far behind it is, or why it cannot be told. */
 export async function storeLag(
   store: QueryStore,
 ): Promise<{ readonly lagMs: number } | { readonly away: string }> {
