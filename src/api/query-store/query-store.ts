@@ -181,7 +181,6 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
   async function run(): Promise<void> {
     while (!signal.aborted) {
       const began = performance.now();
-      if (made === undefined) await beat();
       // Whose store it has to be, is to be known before it is looked at.
       if (made === undefined) await beat();
       await Promise.all([beat(), look()]);
