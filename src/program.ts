@@ -7,6 +7,7 @@ import type { Config } from "./config/config.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
 import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
+import { closeMinutes } from "./db/minutes.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { mustBePrimary } from "./db/primary.ts";
@@ -185,7 +186,11 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   });
   await services.start("listener", listener);
   const minutes = createMinutes({
-    close: () => outbox.closeMinutes(),
+    async close() {
+      const { closed, untold } = await closeMinutes(pools.relay);
+      for (const ended of untold) events.endedUntold(ended);
+      return closed;
+    },
     onError: (error) => events.error("close_minutes", error),
   });
   await services.start("minutes", minutes);

@@ -1,3 +1,4 @@
+import type { UntoldEnding } from "../db/minutes.ts";
 import type { Gateway, Result, Settled, State } from "../db/outbox.ts";
 import type { Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -132,6 +133,10 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
           log.info(fields, "gateway still held");
         }
       }
+    },
+    /** What no settle of any relayer has told of. */
+    endedUntold({ gateway, reason, count }: UntoldEnding): void {
+      metrics.gateway(gateway).deadLetters(reason, count);
     },
     error(what: string, error: unknown): void {
       if ((error as { code?: unknown } | null)?.code === TAKEN_FOR_DEAD) {
