@@ -5,6 +5,7 @@ import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
+import { withoutCredentials } from "./config/shown.ts";
 import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
 import { closeMinutes } from "./db/minutes.ts";
@@ -204,11 +205,14 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     },
   });
 
+  const address = gatewayAddress(defaultGateway, fallbackUrl);
   return {
     psql: connectionString,
     api: `${server.url}/api/v1`,
     swagger: `${server.url}/api/v1/swagger/index.html`,
     gateway:
-      gatewayAddress(defaultGateway, fallbackUrl) ?? "nowhere: set WEBHOOK_URL, or url in outbox.gateways",
+      address === undefined
+        ? "nowhere: set WEBHOOK_URL, or url in outbox.gateways"
+        : withoutCredentials(address),
   };
 }
