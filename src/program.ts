@@ -47,6 +47,9 @@ export interface ProgramOptions {
   readonly signal: AbortSignal;
 }
 
+/** A twentieth of the time is enough for rendering metrics. */
+const SCRAPES_REST = 20;
+
 /** Starts everything, each part in `services`; resolves when messages are relayed. */
 export async function startProgram(options: ProgramOptions): Promise<Addresses> {
   const { config, databaseUrl: connectionString, name, version, logs, services, signal } = options;
@@ -64,6 +67,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const metrics = createMetrics({
     version,
     figures: figuresOf(pools.metrics, stage, () => relay.reachable(), logs.part("metrics")),
+    rest: SCRAPES_REST,
   });
   await services.start("relay pool", { stop: () => pools.relay.end() });
   const outbox = createOutbox(pools.relay);
