@@ -22,6 +22,7 @@ test.each([
 
 test.each([
   ["482-913", "HTTP 400: code 482-913 refused", "HTTP 400: code [content] refused"],
+  ["Code: 482913.", "HTTP 400: OTP482913", "HTTP 400: OTP[content]"],
   ["hello", "HTTP 400: hello is no text", "HTTP 400: [content] is no text"],
   ["x", "HTTP 400: x marks the spot", "HTTP 400: x marks the spot"],
   ["Your code is AB12CD", "HTTP 400: AB12CD", "HTTP 400: [content]"],

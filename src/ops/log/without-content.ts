@@ -2,8 +2,8 @@ import { printable } from "../../gateway/printable.ts";
 
 /** So many characters in a row that a message has as well are quoted from it. */
 const QUOTE = 8;
-/** A code, which needs no context to be worth something: 4711, 123-456, AB12CD. */
-const CODE = /\d(?:[ -]?\d){3,}|[\p{L}\p{N}]*\d[\p{L}\p{N}]*/gu;
+/** Codes, which need no context to be worth something: 4711, 123-456, AB12CD. */
+const CODES = [/\d(?:[ -]?\d)+/g, /[\p{L}\p{N}]+/gu];
 const SHORTEST = 4;
 const STATUS = /^http \d{3}(?:: )?/;
 
@@ -32,8 +32,9 @@ function quotedOf(text: string, content: string): boolean[] {
   for (let i = STATUS.exec(text)?.[0].length ?? 0; i + length <= text.length; i++) {
     if (parts.has(text.slice(i, i + length))) quoted.fill(true, i, i + length);
   }
-  for (const { 0: code, index } of text.matchAll(CODE)) {
-    if (code.length >= SHORTEST && content.includes(code)) quoted.fill(true, index, index + code.length);
+  for (const { 0: code, index } of CODES.flatMap((codes) => [...text.matchAll(codes)])) {
+    if (code.length >= SHORTEST && /\d/.test(code) && content.includes(code))
+      quoted.fill(true, index, index + code.length);
   }
   return quoted;
 }
