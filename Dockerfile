@@ -48,5 +48,5 @@ USER 1000:1000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["node", "-e", "fetch(`http://localhost:${process.env.PORT}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1))"]
 # Node is the process that gets the signals. An argument is the relayer's command: start (the default), migrate, watch,
-# alert:test or api-key.
+# alert:test, query-store or api-key.
 ENTRYPOINT ["node", "src/main.ts"]

@@ -317,7 +317,13 @@ describe.each(CHANGES)("%s", (_name, act, state, scope) => {
     await other.query("select outbox.edit($1, priority => 0)", [id]);
     const waiting = act(id, { headers });
     await expect
-      .poll(() => outbox.value("select count(*)::int from pg_stat_activity where wait_event_type = 'Lock'"))
+      .poll(
+        () =>
+          outbox.value(
+            "select count(*)::int from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+          ),
+        { timeout: 10_000 },
+      )
       .toBe(1);
     await other.query("commit");
     await problem("precondition-failed", 412, waiting);

@@ -41,30 +41,34 @@ test.each([
   for (const name of NAMES) expect(stderr).toContain(`  ${name} `);
 });
 
-test.each(["SIGINT", "SIGTERM"] as const)("%s ends it, and all that it has started", async (signal) => {
-  const folder = mkdtempSync(join(tmpdir(), "outbox-bench-test-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  chmodSync(folder, 0o755);
-  const child = spawn(process.execPath, [here("../../bench/main.ts"), "throughput"], {
-    stdio: ["ignore", "ignore", "pipe"],
-    env: { ...process.env, TMPDIR: folder },
-  });
-  const exit = once(child, "exit");
-  let said = "";
-  for await (const chunk of child.stderr) {
-    said += chunk;
-    if (said.includes("round 1")) break;
-  }
-  const [stage = ""] = readdirSync(folder).filter((name) => name.startsWith("outbox-bench-"));
-  // Its fourth line is the port.
-  const [, , , port] = readFileSync(join(folder, stage, "postgres/postmaster.pid"), "utf8").split("\n");
-  const connecting = async () => {
-    const socket = connect(Number(port), "127.0.0.1");
-    await once(socket, "connect").finally(() => socket.destroy());
-  };
-  await connecting();
-  child.kill(signal);
-  expect(await exit).toEqual([130, null]);
-  await expect(connecting()).rejects.toThrow("ECONNREFUSED");
-  expect(readdirSync(folder)).toEqual([]);
-});
+test.each(["SIGINT", "SIGTERM"] as const)(
+  "%s ends it, and all that it has started",
+  { timeout: 120_000 },
+  async (signal) => {
+    const folder = mkdtempSync(join(tmpdir(), "outbox-bench-test-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    chmodSync(folder, 0o755);
+    const child = spawn(process.execPath, [here("../../bench/main.ts"), "throughput"], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, TMPDIR: folder },
+    });
+    const exit = once(child, "exit");
+    let said = "";
+    for await (const chunk of child.stderr) {
+      said += chunk;
+      if (said.includes("round 1")) break;
+    }
+    const [stage = ""] = readdirSync(folder).filter((name) => name.startsWith("outbox-bench-"));
+    // Its fourth line is the port.
+    const [, , , port] = readFileSync(join(folder, stage, "postgres/postmaster.pid"), "utf8").split("\n");
+    const connecting = async () => {
+      const socket = connect(Number(port), "127.0.0.1");
+      await once(socket, "connect").finally(() => socket.destroy());
+    };
+    await connecting();
+    child.kill(signal);
+    expect(await exit).toEqual([130, null]);
+    await expect(connecting()).rejects.toThrow("ECONNREFUSED");
+    expect(readdirSync(folder)).toEqual([]);
+  },
+);

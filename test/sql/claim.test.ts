@@ -22,6 +22,7 @@ describe("what is claimed", () => {
         revision: 0,
         priority: 1,
         available_at: noon().replace("Z", "000Z"),
+        waited_ms: 5,
       },
     ]);
     expect(await message(id)).toMatchObject({
