@@ -5,8 +5,10 @@ import { startServer } from "./api/server.ts";
 import type { Addresses } from "./banner.ts";
 import type { Config } from "./config/config.ts";
 import { gatewayColumns } from "./config/gateway-columns.ts";
+import { withoutCredentials } from "./config/shown.ts";
 import { createAlerts } from "./db/alerts.ts";
 import { migrate } from "./db/migrate.ts";
+import { closeMinutes } from "./db/minutes.ts";
 import { isOutage } from "./db/outage.ts";
 import { createOutbox, type Gateway } from "./db/outbox.ts";
 import { mustBePrimary } from "./db/primary.ts";
@@ -45,6 +47,9 @@ export interface ProgramOptions {
   readonly signal: AbortSignal;
 }
 
+/** A twentieth of the time is enough for rendering metrics. */
+const SCRAPES_REST = 20;
+
 /** Starts everything, each part in `services`; resolves when messages are relayed. */
 export async function startProgram(options: ProgramOptions): Promise<Addresses> {
   const { config, databaseUrl: connectionString, name, version, logs, services, signal } = options;
@@ -62,6 +67,7 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   const metrics = createMetrics({
     version,
     figures: figuresOf(pools.metrics, stage, () => relay.reachable(), logs.part("metrics")),
+    rest: SCRAPES_REST,
   });
   await services.start("relay pool", { stop: () => pools.relay.end() });
   const outbox = createOutbox(pools.relay);
@@ -185,7 +191,11 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
   });
   await services.start("listener", listener);
   const minutes = createMinutes({
-    close: () => outbox.closeMinutes(),
+    async close() {
+      const { closed, untold } = await closeMinutes(pools.relay);
+      for (const ended of untold) events.endedUntold(ended);
+      return closed;
+    },
     onError: (error) => events.error("close_minutes", error),
   });
   await services.start("minutes", minutes);
@@ -199,11 +209,14 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
     },
   });
 
+  const address = gatewayAddress(defaultGateway, fallbackUrl);
   return {
     psql: connectionString,
     api: `${server.url}/api/v1`,
     swagger: `${server.url}/api/v1/swagger/index.html`,
     gateway:
-      gatewayAddress(defaultGateway, fallbackUrl) ?? "nowhere: set WEBHOOK_URL, or url in outbox.gateways",
+      address === undefined
+        ? "nowhere: set WEBHOOK_URL, or url in outbox.gateways"
+        : withoutCredentials(address),
   };
 }

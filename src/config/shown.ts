@@ -27,7 +27,7 @@ export function kindOf(value: unknown): string {
 }
 
 /** A URL without user, password, query and fragment: a token may stand in any of them. */
-function withoutCredentials(text: string): string {
+export function withoutCredentials(text: string): string {
   if (!/[@?#]/.test(text)) return text;
   const url = URL.parse(text);
   // With an unencoded "/", "?" or "#" in the password, part of the password parses as something else.

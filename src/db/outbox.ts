@@ -114,8 +114,6 @@ export interface Outbox {
   configureGateway(name: string, settings: Readonly<Record<string, unknown>>): Promise<void>;
   /** What was done, a sentence each. */
   maintain(retention: Retention): Promise<string[]>;
-  /** Counts minutes that are over, at most one of them busy. Returns how many; 0 when none is left, or another relayer is at it. */
-  closeMinutes(): Promise<number>;
   replaySlice(replay: number): Promise<ReplaySlice>;
   /** Sees to it that running replays (or this one, in so many milliseconds) have a job. Returns how many do. */
   queueReplays(replay?: number, waitMs?: number): Promise<number>;
@@ -263,14 +261,6 @@ export function createOutbox(pool: Pool): Outbox {
         ].map(milliseconds),
       );
       return rows.map((row) => row.maintain);
-    },
-
-    async closeMinutes() {
-      const { rows } = await pool.query<{ closed: number }>({
-        name: "close_minutes",
-        text: "select outbox.close_minutes() as closed",
-      });
-      return only(rows).closed;
     },
 
     async replaySlice(replay) {

@@ -1,4 +1,7 @@
+import type { UntoldEnding } from "../db/minutes.ts";
 import type { Gateway, Result, Settled, State } from "../db/outbox.ts";
+import { createAnswers } from "./log/answers.ts";
+import { withoutContent } from "./log/without-content.ts";
 import type { Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -19,6 +22,7 @@ const TAKEN_FOR_DEAD = "OB002";
  * message, and never a number or a content.
  */
 export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptions) {
+  const answers = createAnswers();
   let away = false;
   let lastError = "";
 
@@ -33,7 +37,7 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
         gateway,
         count: retried.length,
         message_ids: sample(retried),
-        error: retried[0]?.outcome.error,
+        error: errorOf(retried[0]),
       };
       log.info(fields, "attempts failed; their messages wait for the next");
     }
@@ -47,7 +51,7 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
         count: dead.size,
         reasons,
         message_ids: sample(buried),
-        error: buried[0]?.outcome.error,
+        error: errorOf(buried[0]),
       };
       log.warn(fields, "messages ended as dead letters");
     }
@@ -66,11 +70,13 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
     claimed(_gateway: string, _count: number, durationMs: number): void {
       metrics.claim(durationMs / 1_000);
     },
-    outcome(gateway: string, { claim, outcome }: Result): void {
+    outcome(gateway: string, result: Result): void {
+      const { claim, outcome } = result;
       const its = metrics.gateway(gateway);
       its.attempt(outcome.kind, outcome.durationMs / 1_000);
       if (outcome.kind === "accepted")
         its.delivered(claim.priority, Math.max(0, performance.now() - claim.dueSinceMs) / 1_000);
+      else answers.heard(result);
     },
     woken(source: "timer" | "poll"): void {
       metrics.wakeup(source);
@@ -123,7 +129,12 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
         const old = was.get(name);
         if (paused !== (old?.paused ?? false))
           log.info({ gateway: name }, paused ? "gateway paused" : "gateway resumed");
-        const fields = { gateway: name, held_until, reason: hold_reason, error: hold_detail };
+        const fields = {
+          gateway: name,
+          held_until,
+          reason: hold_reason,
+          error: hold_detail && answers.shown(hold_detail),
+        };
         if (!isHeld(old)) {
           if (isHeld(gateway)) log.warn(fields, "gateway held");
         } else if (!isHeld(gateway)) {
@@ -132,6 +143,10 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
           log.info(fields, "gateway still held");
         }
       }
+    },
+    /** What no settle of any relayer has told of. */
+    endedUntold({ gateway, reason, count }: UntoldEnding): void {
+      metrics.gateway(gateway).deadLetters(reason, count);
     },
     error(what: string, error: unknown): void {
       if ((error as { code?: unknown } | null)?.code === TAKEN_FOR_DEAD) {
@@ -156,6 +171,11 @@ export function createReporter({ log, metrics, isOutage, onSent }: ReporterOptio
 /** Until its time has come, and then until a probe has passed. */
 function isHeld(gateway: Gateway | undefined): boolean {
   return gateway !== undefined && (gateway.held_until !== null || gateway.circuit !== "closed");
+}
+
+function errorOf(result: Result | undefined): string | null {
+  const error = result?.outcome.error ?? null;
+  return result === undefined || error === null ? null : withoutContent(error, result.claim.content);
 }
 
 function sample(results: readonly Result[]): number[] {

@@ -164,6 +164,7 @@ test.each([
   ],
   ["without the country", { detail: "5551234567 is not mobile" }, { detail: "5******567 is not mobile" }],
   ["as people write it", { answer: "0555 123 45 67 is barred" }, { answer: "0*** *** *5 67 is barred" }],
+  ["with dots", { error: "HTTP 400: 212.555.0100" }, { error: "HTTP 400: 2**.***.*100" }],
   ["with brackets", { reason: "(212) 555-0100 is barred" }, { reason: "(2**) ***-*100 is barred" }],
   ["deep in it", { error: { answers: ["to 905551234567"] } }, { error: { answers: ["to 90******4567"] } }],
 ])("a phone number is masked: %s", (_, fields, shown) => {
@@ -195,6 +196,7 @@ test("ids, times and addresses are no phone numbers", () => {
     path: "/api/v1/messages/1234567890",
     held_until: "2026-11-26T21:33:11.123456+00:00",
     error: "connect ECONNREFUSED 127.0.0.1:5432 at 2026-11-26 21:33:11 (HTTP 503)",
+    reason: "no route to 192.168.100.200, 10.10.10.10 in version 26.14.0",
   };
   log.info(fields, "listening on 10.11.12.13:54329");
   expect(json()).toMatchObject({ ...fields, msg: "listening on 10.11.12.13:54329" });

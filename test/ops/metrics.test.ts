@@ -139,3 +139,28 @@ test("a NOTIFY that was not needed is counted, and each reason to look", async (
     ]),
   );
 });
+
+test("scrapes at once share one rendering, and so do those that come while it rests", async () => {
+  let asked = 0;
+  const figures = async () => {
+    asked++;
+    return { up: true, queue: undefined, server: undefined };
+  };
+  const metrics = createMetrics({ version: "1", figures, rest: 1e9 });
+  const all = await Promise.all([metrics.render(), metrics.render(), metrics.render()]);
+  expect(new Set(all.map(({ body }) => body)).size).toBe(1);
+  metrics.redisError();
+  expect(await metrics.render()).toEqual(all[0]);
+  expect(asked).toBe(1);
+});
+
+test("a rendering that fails is not remembered", async () => {
+  let asked = 0;
+  const figures = async () => {
+    if (asked++ === 0) throw new Error("no");
+    return { up: true, queue: undefined, server: undefined };
+  };
+  const metrics = createMetrics({ version: "1", figures, rest: 1e9 });
+  await expect(metrics.render()).rejects.toThrow("no");
+  expect((await metrics.render()).body).toContain("outbox_postgres_up 1\n");
+});

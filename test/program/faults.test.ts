@@ -205,9 +205,11 @@ it("never prints a secret, whatever goes wrong", async () => {
     WEBHOOK_AUTH_KEY: "key-3f9a",
     WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, "s3cr3t").toString("base64")}`,
   };
-  const env = { DATABASE_URL: url, WEBHOOK_URL: gateway.url, LOG_LEVEL: "trace", ...secrets };
+  const webhook = `${gateway.url}?token=t0ken-in-url`;
+  const env = { DATABASE_URL: url, WEBHOOK_URL: webhook, LOG_LEVEL: "trace", ...secrets };
   const program = startProgram({ env: { ...env, REDIS_URL: "redis://:r3dis-p4ss@127.0.0.1:1/0" } });
-  const { psql } = await program.ready();
+  const { psql, gateway: address } = await program.ready();
+  expect(address).toBe(`${gateway.url}?***`);
   expect(psql).toBe(url.replace(":secret-of-the-test", ""));
   const insert = "insert into outbox.messages (recipient, content) values ('+905551234567', 'hello')";
   await queryOnce(url, insert);
@@ -235,6 +237,7 @@ it("never prints a secret, whatever goes wrong", async () => {
     secrets.WEBHOOK_SECRET.slice(6),
     "r3dis-p4ss",
     "s3cr3t",
+    "t0ken-in-url",
   ]) {
     expect(program.output + other.output + refused.output).not.toContain(secret);
   }

@@ -4,7 +4,7 @@ import { createRedactor } from "./redact.ts";
 
 /** Fields with words of a gateway, of Postgres or of a library, which may quote a number in any way. */
 const OUTSIDE = new Set(["error", "detail", "answer", "reason"]);
-const MAY_BE_NUMBER = /\d[\d ()/-]{5,}\d/;
+const MAY_BE_NUMBER = /\d[\d ()/.-]{5,}\d/;
 /** `{"level":"info","time":"2026-11-23T14:11:00.000Z"`, in which every search would find something. */
 const PREAMBLE = 48;
 

@@ -53,7 +53,7 @@ export function createMetricsOfGateways(registry: Registry): MetricsOfGateways {
   });
   const deadLetters = createCounter(registry, {
     name: "outbox_dead_letters_total",
-    help: "Messages that this relayer's attempts ended without being sent, by reason. What expires or is cancelled while it waits is not counted.",
+    help: "Messages that ended without being sent, by reason; each is counted by one relayer. What this relayer's attempts end is counted at once; what expires, is cancelled or ends with a relayer that died, up to 75 s later.",
     labelNames: ["gateway", "reason"],
   });
   /** Changes twice with each message, so it is kept outside and read when somebody asks. */
