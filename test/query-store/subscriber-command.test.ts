@@ -171,22 +171,22 @@ describe("a relayer of a newer version", () => {
     const silent = new URL(store);
     silent.port = String((waiting.address() as AddressInfo).port);
     const warned: string[] = [];
-    const of = (queryDatabaseUrl: string) =>
+    const of = (queryDatabaseUrl: string, connectMs: number) =>
       createUpkeep({
         databaseUrl: primary,
         queryDatabaseUrl,
         kept: { ...KEPT, auditMs: 1 },
         log: () => {},
         warn: (line) => warned.push(line),
-        starting: { connectMs: 100, queryMs: 100 },
+        starting: { connectMs, queryMs: 100 },
         maintaining: { queryMs: 100 },
       });
-    await of(silent.href).migrateStore();
+    await of(silent.href, 100).migrateStore();
     const client = new pg.Client(storeServer.url(new URL(store).pathname.slice(1)));
     await client.connect();
     onTestFinished(() => client.end());
     await client.query("begin; lock table outbox.query_store, outbox.audit");
-    const upkeep = of(store);
+    const upkeep = of(store, 20_000);
     await upkeep.migrateStore();
     expect(warned).toEqual([
       expect.stringMatching(/is away: timeout expired$/),
@@ -196,8 +196,9 @@ describe("a relayer of a newer version", () => {
     const first = upkeep.maintain();
     expect(await upkeep.maintain()).toEqual([]);
     await expect(first).rejects.toThrow("canceling statement due to statement timeout");
+    // Once that one has ended, it is tried again.
+    await expect(upkeep.maintain()).rejects.toThrow("canceling statement due to statement timeout");
     await client.query("rollback");
-    expect(await upkeep.maintain()).toEqual(expect.any(Array));
   });
 
   test("does not take a query store for its primary", async () => {
