@@ -19,6 +19,7 @@ const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemErro
   OB008: passedOn("replay-not-running"),
   OB009: ({ message, detail }) => new ProblemError("refused-message", `${message}.`, refusals(detail)),
   OB010: passedOn("idempotency-key-reused"),
+  OB011: takesNoWrites,
   // check_violation, of a table or raised by a function in its stead
   "23514": ({ constraint }) => new ProblemError("refused-message", undefined, [brokenRule(constraint)]),
   // unique_violation
@@ -30,6 +31,8 @@ const BY_SQLSTATE: Readonly<Record<string, (error: DatabaseFault) => ProblemErro
   // lock_not_available, deadlock_detected
   "55P03": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
   "40P01": () => new ProblemError("busy", "Another session has it locked. Ask again shortly."),
+  // read_only_sql_transaction: a failover has made a standby of it
+  "25006": takesNoWrites,
   // query_canceled: the server's statement_timeout, or a DBA, ended the query
   "57014": () => new ProblemError("query-too-slow", "It was cancelled. Ask for less."),
 };
@@ -72,6 +75,10 @@ export interface DatabaseFault {
 
 function isDatabaseFault(error: unknown): error is DatabaseFault {
   return error instanceof Error && "code" in error && typeof error.code === "string";
+}
+
+function takesNoWrites(): ProblemError {
+  return new ProblemError("database-unavailable", "It takes no writes: it is a standby, or a query store.");
 }
 
 function passedOn(slug: ProblemSlug): (error: DatabaseFault) => ProblemError {

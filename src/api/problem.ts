@@ -145,7 +145,7 @@ export const PROBLEMS = {
   "database-unavailable": {
     status: 503,
     title: "The database is away",
-    help: "It does not answer. A change that was asked for may or may not have happened: with an `Idempotency-Key` or `If-Match` it can be sent again safely.",
+    help: "It does not answer, or it takes no writes. A change that was asked for may or may not have happened: with an `Idempotency-Key` or `If-Match` it can be sent again safely.",
   },
   busy: {
     status: 503,

@@ -1,4 +1,7 @@
+import { DatabaseError } from "pg";
+import { isOutage } from "../db/outage.ts";
 import { parseQueryStoreWords, runQueryStore } from "../query-store/command.ts";
+import { messageOf } from "../query-store/database.ts";
 import { QueryStoreError } from "../query-store/query-store-error.ts";
 import type { Command } from "./command.ts";
 
@@ -24,9 +27,18 @@ export const queryStoreCommand: Command = {
       });
       return 0;
     } catch (error) {
-      if (!(error instanceof QueryStoreError)) throw error;
-      for (const fault of error.faults) say(`FAULT: ${fault}`);
+      for (const fault of faultsIn(error)) say(`FAULT: ${fault}`);
       return 1;
     }
   },
 };
+
+/** What Postgres refuses, and that it goes away, is the person's to put right; the rest is a bug. */
+function faultsIn(error: unknown): readonly string[] {
+  if (error instanceof QueryStoreError) return error.faults;
+  if (isOutage(error))
+    return [`a database went away: ${messageOf(error)}. The same command goes on once it is back`];
+  if (!(error instanceof DatabaseError)) throw error;
+  const { message, detail, hint, code } = error;
+  return [[`Postgres refuses it: ${message} (${code})`, detail, hint].filter(Boolean).join(". ")];
+}

@@ -16,19 +16,32 @@ export interface Database {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
+export interface Patience {
+  readonly connectMs?: number;
+  /** The server ends what takes longer; one that has frozen is not waited for either. */
+  readonly queryMs?: number;
+}
+
 /** @throws QueryStoreError when it is away or refuses us. */
-export async function openDatabase(what: string, url: string): Promise<Database> {
+export async function openDatabase(what: string, url: string, patience: Patience = {}): Promise<Database> {
+  const { connectMs = CONNECT_TIMEOUT_MS, queryMs } = patience;
   const place = describeDatabase(url);
   const client = new Client({
     connectionString: url,
     application_name: "outbox-query-store",
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    connectionTimeoutMillis: connectMs,
+    // Later than the server, which says what it was.
+    ...(queryMs !== undefined && { query_timeout: queryMs + 1_000 }),
     keepAlive: true,
   });
   client.on("error", () => {}); // the next query says it
   try {
     await client.connect();
+    // Where the server can: what we ask for ends when we do. A slot may be waited for long.
+    await client.query("set client_connection_check_interval = '1s'").catch(() => {});
+    if (queryMs !== undefined) await client.query(`set statement_timeout = ${queryMs}`);
   } catch (error) {
+    void client.end().catch(() => {});
     const why = error instanceof AggregateError ? error.errors.map(String).join("; ") : messageOf(error);
     throw new QueryStoreError([`${what} at ${place} ${isOutage(error) ? "is away" : "refuses us"}: ${why}`], {
       cause: error,

@@ -1,8 +1,8 @@
-import { setTimeout as pause } from "node:timers/promises";
-import { type Database, inTransaction, messageOf } from "./database.ts";
-import { hasSubscription, identify } from "./kind.ts";
+import { type Database, inTransaction } from "./database.ts";
+import { hasSubscription, identify, mustBelong } from "./kind.ts";
 import { PUBLICATIONS, unpublish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
+import { dropSlot } from "./slot.ts";
 
 export interface DropOptions {
   /** A fault where it is away. */
@@ -15,12 +15,10 @@ export interface DropOptions {
   readonly say: (line: string) => void;
 }
 
-const SLOT_PATIENCE_MS = 10_000;
-
 /**
  * Ends a logical query store: its subscription, its slot, its data, and the publications when it was the last one.
  *
- * @throws QueryStoreError when it is none, or would lose history; nothing has been changed then.
+ * @throws QueryStoreError when it is none, or another primary's, or would lose history; nothing has been changed then.
  */
 export async function dropQueryStore(options: DropOptions): Promise<void> {
   const { primary, store, keepData, loseHistory, say } = options;
@@ -30,6 +28,7 @@ export async function dropQueryStore(options: DropOptions): Promise<void> {
       `${store.place} is a physical standby: stop its server; its slot, if it has one, goes by select pg_drop_replication_slot('…') on the primary`,
     ]);
   if (name === null) throw new QueryStoreError([`${store.place} is no query store`]);
+  if (!(primary instanceof QueryStoreError)) await mustBelong(primary, store);
   if (!keepData && !loseHistory) await mayLose(primary, store);
 
   const syncSlots = await unsubscribe(store, name, say);
@@ -44,7 +43,7 @@ export async function dropQueryStore(options: DropOptions): Promise<void> {
     say(`  drop publication ${PUBLICATIONS.join(", ")};   -- unless another query store uses them`);
     return;
   }
-  for (const slot of [...syncSlots, name]) await dropSlot(primary, slot, say);
+  await dropSlots(primary, [...syncSlots, name], say);
   await cleanUp(primary, say);
 }
 
@@ -63,7 +62,7 @@ export async function dropLeftSlot(
     throw new QueryStoreError([
       `the slot ${slot} is in use: drop its query store, with QUERY_DATABASE_URL naming it`,
     ]);
-  await dropSlot(primary, slot, say);
+  await dropSlots(primary, [slot], say);
   await cleanUp(primary, say);
 }
 
@@ -85,32 +84,12 @@ async function unsubscribe(store: Database, name: string, say: DropOptions["say"
   return slots.map(({ slot }) => slot);
 }
 
-/** Its reader may need a moment to notice that it has been dropped. */
-async function dropSlot(primary: Database, slot: string, say: DropOptions["say"]): Promise<void> {
-  const deadline = performance.now() + SLOT_PATIENCE_MS;
-  for (;;) {
-    const [found] = await primary.rows<{ active: boolean }>(
-      "select active from pg_replication_slots where slot_name = $1",
-      [slot],
-    );
-    if (found === undefined) return;
-    try {
-      if (!found.active || performance.now() >= deadline) {
-        await primary.rows("select pg_drop_replication_slot($1)", [slot]);
-        say(`primary: dropped the slot ${slot}`);
-        return;
-      }
-    } catch (error) {
-      if (performance.now() >= deadline)
-        throw new QueryStoreError(
-          [
-            `the slot ${slot} on the primary is left, and keeps WAL: ${messageOf(error)}. On the primary: select pg_drop_replication_slot('${slot}')`,
-          ],
-          { cause: error },
-        );
-    }
-    await pause(50);
-  }
+async function dropSlots(
+  primary: Database,
+  names: readonly string[],
+  say: DropOptions["say"],
+): Promise<void> {
+  for (const name of names) if (await dropSlot(primary, name)) say(`primary: dropped the slot ${name}`);
 }
 
 async function cleanUp(primary: Database, say: DropOptions["say"]): Promise<void> {
@@ -121,28 +100,32 @@ async function cleanUp(primary: Database, say: DropOptions["say"]): Promise<void
 
 /** History that only the store has: it keeps longer than the primary does. */
 async function mayLose(primary: DropOptions["primary"], store: Database): Promise<void> {
-  const oldest = `
-    select place, at::text from (
-      select 'sent' as place, min(sent_at) as at from outbox.sent
-      union all select 'dead_letters', min(died_at) from outbox.dead_letters
-      union all select 'audit', min(at) from outbox.audit
-    ) as oldest where at is not null`;
   const advice = "drop --yes deletes it, drop --keep-data leaves it where it is";
-  const kept = await store.rows<{ place: string; at: string }>(oldest);
-  if (kept.length === 0) return;
   if (primary instanceof QueryStoreError)
     throw new QueryStoreError([
-      `${primary.message}, so nobody knows what history only the store has: ${advice}`,
+      `${primary.message}, so nobody knows what history only the store has, and its slot would be left there: ${advice}`,
     ]);
-  const there = new Map(
-    (await primary.rows<{ place: string; at: string }>(oldest)).map((each) => [each.place, each.at]),
-  );
-  const only = kept.filter(({ place, at }) => {
-    const first = there.get(place);
-    return first === undefined || Date.parse(at) < Date.parse(first);
-  });
-  if (only.length > 0)
+  const [there, kept] = [await oldestOf(primary), await oldestOf(store)];
+  const only = [...kept].filter(([place, at]) => at < (there.get(place) ?? Number.POSITIVE_INFINITY));
+  if (only.length > 0) {
+    const said = only.map(([place, at]) => `${place} from ${new Date(at).toISOString()}`).join(", ");
     throw new QueryStoreError([
-      `The query store has history that the primary has not any more (${only.map(({ place, at }) => `${place} from ${at}`).join(", ")}): ${advice}`,
+      `The query store has history that the primary has not any more (${said}): ${advice}`,
     ]);
+  }
+}
+
+/** When the history in each table begins. Of attempts the failed ones, which have an index for it. */
+async function oldestOf(database: Database): Promise<Map<string, number>> {
+  const rows = await database.rows<{ place: string; ms: number | null }>(`
+    select place, extract(epoch from at)::float8 * 1000 as ms
+    from (
+      values
+        ('sent', (select min(sent_at) from outbox.sent)),
+        ('dead_letters', (select min(died_at) from outbox.dead_letters)),
+        ('attempts', (select min(ended_at) from outbox.attempts where outcome <> 'accepted')),
+        ('audit', (select min(at) from outbox.audit)),
+        ('minutes', (select min(minute) from outbox.minutes))
+    ) as oldest (place, at)`);
+  return new Map(rows.flatMap(({ place, ms }) => (ms === null ? [] : [[place, ms] as const])));
 }

@@ -2,11 +2,12 @@ import { createHash } from "node:crypto";
 import { migrate } from "../db/migrate.ts";
 import { describeDatabase } from "../db/wait-for-database.ts";
 import { type Database, messageOf } from "./database.ts";
-import { hasSubscription, identify } from "./kind.ts";
+import { hasSubscription, identify, mustBelong } from "./kind.ts";
 import { isSameDatabase, primaryFaults, readerFaults, storeFaults } from "./preflight.ts";
 import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
-import { makeSlot, refresh, storeTables, subscribe } from "./subscription.ts";
+import { makeSlot } from "./slot.ts";
+import { refresh, storeTables, subscribe } from "./subscription.ts";
 
 export interface InitOptions {
   readonly primary: Database;
@@ -31,6 +32,7 @@ export async function initQueryStore(options: InitOptions): Promise<void> {
     return;
   }
   await mayBegin(options, was.kind === "none");
+  if (was.subscribedAt !== null) await mustBelong(primary, store);
 
   // The store first: what the primary has more than the store would stop the replication.
   for (const [what, { url }] of Object.entries({ "query store": store, primary }))
@@ -39,6 +41,7 @@ export async function initQueryStore(options: InitOptions): Promise<void> {
       log: (message) => say(`${what}: ${message}`),
       ...(migrations !== undefined && { folder: migrations }),
     });
+  // Again, now that all tables are there.
   const reader = await readerFaults(primary, primaryUrl);
   if (reader.length > 0) throw new QueryStoreError(reader);
 
@@ -59,12 +62,16 @@ export async function initQueryStore(options: InitOptions): Promise<void> {
   say(`query store: ready to be asked once its tables are copied; npm run query-store -- status shows it`);
 }
 
-async function mayBegin({ primary, store }: InitOptions, isNew: boolean): Promise<void> {
+async function mayBegin({ primary, store, primaryUrl }: InitOptions, isNew: boolean): Promise<void> {
   if (await isSameDatabase(primary, store))
     throw new QueryStoreError([
       `QUERY_DATABASE_URL and DATABASE_URL name the same database, ${store.place}: a query store is a database of its own`,
     ]);
-  const faults = [...(await primaryFaults(primary)), ...(await storeFaults(store))];
+  const faults = [
+    ...(await primaryFaults(primary)),
+    ...(await storeFaults(store)),
+    ...(await readerFaults(primary, primaryUrl)),
+  ];
   if (isNew && (await hasMessages(store)))
     faults.push(
       `the database at ${store.place} has messages of its own, and is no query store: QUERY_DATABASE_URL has to name an empty database`,

@@ -55,6 +55,29 @@ export async function hasSubscription(store: Database, name: string): Promise<bo
   return found.length > 0;
 }
 
+/**
+ * Before anything is done to both of them.
+ *
+ * @throws QueryStoreError when the store has the messages of another primary.
+ */
+export async function mustBelong(primary: Database, store: Database): Promise<void> {
+  const [theirs, ours] = await Promise.all([installationOf(primary), installationOf(store)]);
+  if (theirs !== undefined && ours !== undefined && theirs !== ours)
+    throw new QueryStoreError([
+      `${store.place} is the query store of another outbox than that at ${primary.place}: DATABASE_URL or QUERY_DATABASE_URL names the wrong one`,
+    ]);
+}
+
+/** One for each outbox, and the same in its stores; undefined before there is one, and while it is being copied. */
+async function installationOf(database: Database): Promise<string | undefined> {
+  const { made } = await database.row<{ made: boolean }>(
+    "select to_regclass('outbox.scheduler') is not null as made",
+  );
+  if (!made) return undefined;
+  const [found] = await database.rows<{ installation: string }>("select installation from outbox.scheduler");
+  return found?.installation;
+}
+
 export interface Slot {
   readonly slot_name: string;
   readonly active: boolean;

@@ -87,27 +87,38 @@ export async function isSameDatabase(one: Database, other: Database): Promise<bo
   return a?.id === b?.id;
 }
 
-/** What keeps the user of the subscription's URL from reading the primary; asked on the primary, where he logs in. */
+/**
+ * What keeps the user of the subscription's URL from reading the primary; asked on the primary, where he logs in. Of one that has
+ * no tables yet, or does not let us see them: what is known without.
+ */
 export async function readerFaults(primary: Database, primaryUrl: string): Promise<string[]> {
   const { user } = new Client({ connectionString: primaryUrl });
-  const [role] = await primary.rows<{ login: string; may_replicate: boolean; may_read: boolean }>(
-    `select
-       quote_ident(rolname) as login,
-       rolsuper or rolreplication as may_replicate,
-       has_schema_privilege(oid, 'outbox', 'usage') and (
-         select bool_and(has_table_privilege(pg_roles.oid, format('outbox.%I', place), 'select'))
-         from outbox.query_store_tables() as published
-         cross join unnest(published.tables) as listed (place)
-       ) as may_read
-     from pg_roles
-     where rolname = $1`,
+  const [role] = await primary.rows<{ login: string; may_replicate: boolean }>(
+    "select quote_ident(rolname) as login, rolsuper or rolreplication as may_replicate from pg_roles where rolname = $1",
     [user],
   );
   if (role === undefined) return [`query_store.primary_url: the primary has no user ${JSON.stringify(user)}`];
   return [
     !role.may_replicate &&
       `query_store.primary_url: ${role.login} may not replicate. As a superuser on the primary: alter role ${role.login} replication`,
-    !role.may_read &&
+    !(await mayRead(primary, user)) &&
       `query_store.primary_url: ${role.login} may not read the tables. On the primary: grant outbox_auditor to ${role.login}`,
   ].filter((fault) => fault !== false);
+}
+
+async function mayRead(primary: Database, user: string | undefined): Promise<boolean> {
+  const known = await primary.rows(
+    `select from pg_proc
+     join pg_namespace on pg_namespace.oid = pronamespace
+     where nspname = 'outbox' and proname = 'query_store_tables'
+       and has_schema_privilege(pg_namespace.oid, 'usage') and has_function_privilege(pg_proc.oid, 'execute')`,
+  );
+  if (known.length === 0) return true;
+  const { may_read } = await primary.row<{ may_read: boolean }>(
+    `select has_schema_privilege($1, 'outbox', 'usage') and bool_and(has_table_privilege($1, format('outbox.%I', place), 'select')) as may_read
+     from outbox.query_store_tables() as published
+     cross join unnest(published.tables) as listed (place)`,
+    [user],
+  );
+  return may_read;
 }

@@ -1,7 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Database } from "./database.ts";
-import { hasSubscription, type Identity, identify, slotsOf } from "./kind.ts";
+import { hasSubscription, type Identity, identify, mustBelong, slotsOf } from "./kind.ts";
 import { formatBytes, formatSeconds } from "./sizes.ts";
+import { missingTables, subscribedTables } from "./subscription.ts";
 
 export interface StatusOptions {
   readonly primary: Database;
@@ -12,6 +13,13 @@ export interface StatusOptions {
 }
 
 const POLL_MS = 20;
+/** By srsubstate of pg_subscription_rel. */
+const COPYING: Readonly<Record<string, string>> = {
+  i: "waits to be copied",
+  d: "is being copied",
+  f: "is copied",
+  s: "is catching up",
+};
 
 /** Says how a query store does, a line each. Returns what is wrong with it; none: nothing. */
 export async function queryStoreStatus(options: StatusOptions): Promise<string[]> {
@@ -24,11 +32,14 @@ export async function queryStoreStatus(options: StatusOptions): Promise<string[]
       ? `query store at ${store.place}: a physical standby`
       : `query store at ${store.place}: a logical subscriber, ${identity.name}`,
   );
+  if (identity.kind === "physical" || identity.subscribedAt !== null)
+    await mustBelong(options.primary, store);
   const faults =
     identity.kind === "logical" ? await subscriptionFaults(options, identity) : await standbyFaults(store);
   // What has stopped does not come, however long one waits.
   const patienceMs = faults.length > 0 ? 0 : options.maxLagMs;
   faults.push(...(await lagFaults({ ...options, maxLagMs: patienceMs }, identity)));
+  if (identity.kind === "logical") faults.push(...(await tableFaults(store, identity)));
   faults.push(...(await slotFaults(options, identity)));
   await tellRows(options);
   return faults;
@@ -49,17 +60,11 @@ async function subscriptionFaults({ store, say }: StatusOptions, identity: Ident
      from pg_subscription where subname = $1`,
     [name],
   );
-  const tables = await store.rows<{ name: string; state: string }>(
-    `select srrelid::regclass::text as name,
-       case srsubstate when 'i' then 'waits to be copied' when 'd' then 'is being copied' when 'f' then 'is copied'
-         when 's' then 'is catching up' else 'ready' end as state
-     from pg_subscription_rel join pg_subscription on pg_subscription.oid = srsubid
-     where subname = $1 order by 1`,
-    [name],
-  );
-  const copying = tables.filter(({ state }) => state !== "ready");
-  say(`tables: ${tables.length - copying.length} of ${tables.length} ready`);
-  for (const each of copying) say(`  ${each.name} ${each.state}`);
+  const tables = await subscribedTables(store, name);
+  const missing = await missingTables(store, name);
+  const copying = tables.filter(({ state }) => state !== "r");
+  say(`tables: ${tables.length - copying.length} of ${tables.length + missing.length} ready`);
+  for (const each of copying) say(`  outbox.${each.name} ${COPYING[each.state] ?? "is being copied"}`);
   const { failed } = await store.row<{ failed: string }>(
     `select coalesce(sum(apply_error_count + sync_error_count), 0)::text as failed
      from pg_stat_subscription_stats where subname = $1`,
@@ -73,9 +78,17 @@ async function subscriptionFaults({ store, say }: StatusOptions, identity: Ident
   ];
 }
 
+async function tableFaults(store: Database, { name }: Identity): Promise<string[]> {
+  if (name === null || !(await hasSubscription(store, name))) return [];
+  return (await missingTables(store, name)).map(
+    (table) => `outbox.${table} does not come to it: npm run query-store -- init subscribes to it`,
+  );
+}
+
 async function standbyFaults(store: Database): Promise<string[]> {
   const { streaming, paused } = await store.row<{ streaming: boolean; paused: boolean }>(
-    "select exists (select from pg_stat_wal_receiver where status = 'streaming') as streaming, pg_is_wal_replay_paused() as paused",
+    // Who has not pg_read_all_stats sees that there is a receiver, and nothing of it.
+    "select exists (select from pg_stat_wal_receiver where coalesce(status, 'streaming') = 'streaming') as streaming, pg_is_wal_replay_paused() as paused",
   );
   if (paused) return ["its replay is paused: select pg_wal_replay_resume()"];
   return streaming ? [] : ["it does not stream from the primary"];
@@ -103,7 +116,8 @@ async function lagFaults(
       const how =
         behind === null ? "none has come yet" : `it is ${formatBytes(Number(behind))} of WAL behind`;
       const copied = behind === null && kind === "logical" ? ", or its tables are still being copied" : "";
-      return [`a beat of the primary has not come within ${formatSeconds(maxLagMs)}: ${how}${copied}`];
+      const within = maxLagMs === 0 ? "" : ` within ${formatSeconds(maxLagMs)}`;
+      return [`a beat of the primary has not come${within}: ${how}${copied}`];
     }
     await pause(POLL_MS);
   }

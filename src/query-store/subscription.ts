@@ -2,15 +2,6 @@ import { escapeLiteral } from "pg";
 import { type Database, inTransaction } from "./database.ts";
 import { PUBLICATIONS } from "./publications.ts";
 
-/** Makes the slot on the primary at which the subscriber will begin; one that a cut-off init has left is made anew. */
-export async function makeSlot(primary: Database, name: string): Promise<void> {
-  await primary.rows(
-    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and not active",
-    [name],
-  );
-  await primary.rows("select pg_create_logical_replication_slot($1, 'pgoutput')", [name]);
-}
-
 /**
  * Empties the store's tables and subscribes, in one transaction. The slot is there already: made by the subscription, it would
  * wait for this very transaction where store and primary are databases of one server.
@@ -36,21 +27,34 @@ export async function storeTables(store: Database): Promise<string[]> {
   return rows.map(({ place }) => place);
 }
 
+export interface SubscribedTable {
+  readonly name: string;
+  /** As pg_subscription_rel has it: r is ready. */
+  readonly state: string;
+}
+
+/** By their names in the schema outbox, of which a user of the same name sees no schema in a regclass. */
+export function subscribedTables(store: Database, name: string): Promise<SubscribedTable[]> {
+  return store.rows<{ name: string; state: string }>(
+    `select relname as name, srsubstate as state
+     from pg_subscription_rel
+     join pg_subscription on pg_subscription.oid = srsubid
+     join pg_class on pg_class.oid = srrelid
+     where subname = $1 and relnamespace = 'outbox'::regnamespace
+     order by relname`,
+    [name],
+  );
+}
+
+/** What is published, or will be, and does not come to the store. */
+export async function missingTables(store: Database, name: string): Promise<string[]> {
+  const subscribed = (await subscribedTables(store, name)).map((table) => table.name);
+  return (await storeTables(store)).filter((table) => !subscribed.includes(table));
+}
+
 /** Has the subscription take in tables that were published since; which ones. */
 export async function refresh(store: Database, name: string): Promise<string[]> {
-  const subscribed = async () =>
-    (
-      await store.rows<{ name: string }>(
-        `select srrelid::regclass::text as name
-         from pg_subscription_rel
-         join pg_subscription on pg_subscription.oid = srsubid
-         where subname = $1`,
-        [name],
-      )
-    ).map((row) => row.name);
-  const before = await subscribed();
-  const missing = (await storeTables(store)).filter((table) => !before.includes(`outbox.${table}`));
-  if (missing.length === 0) return [];
-  await store.rows(`alter subscription ${name} refresh publication`);
+  const missing = await missingTables(store, name);
+  if (missing.length > 0) await store.rows(`alter subscription ${name} refresh publication`);
   return missing;
 }

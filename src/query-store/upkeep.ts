@@ -1,6 +1,6 @@
 import { migrate } from "../db/migrate.ts";
 import { isOutage } from "../db/outage.ts";
-import { type Database, messageOf, openDatabase } from "./database.ts";
+import { type Database, messageOf, openDatabase, type Patience } from "./database.ts";
 import { hasSubscription, identify } from "./kind.ts";
 import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
@@ -8,6 +8,10 @@ import { refresh } from "./subscription.ts";
 
 /** insufficient_privilege. */
 const NO_RIGHT = "42501";
+
+/** Messages wait for a relayer that starts: not for a store that is frozen. */
+const STARTING: Patience = { connectMs: 3_000, queryMs: 5_000 };
+const MAINTAINING: Patience = { queryMs: 600_000 };
 
 /** How long the store keeps what it has, in milliseconds; undefined: for ever. */
 export interface KeptInStore {
@@ -36,14 +40,22 @@ export interface UpkeepOptions {
   readonly warn: (message: string) => void;
   /** Where the migrations are; the project's own by default. */
   readonly migrations?: string;
+  /** How long the store may take to answer when a relayer starts, and over its housekeeping. */
+  readonly starting?: Patience;
+  readonly maintaining?: Patience;
 }
 
 export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
   const { databaseUrl, queryDatabaseUrl, kept, log, warn, migrations } = options;
+  const { starting = STARTING, maintaining = MAINTAINING } = options;
+  let maintains = false;
 
   /** With a session in the store, when it is a logical subscriber. */
-  async function inStore(work: (store: Database, name: string) => Promise<void>): Promise<void> {
-    const store = await openDatabase("the query store", queryDatabaseUrl);
+  async function inStore(
+    work: (store: Database, name: string) => Promise<void>,
+    patience?: Patience,
+  ): Promise<void> {
+    const store = await openDatabase("the query store", queryDatabaseUrl, patience);
     try {
       const { kind, name, subscribedAt } = await identify(store);
       if (
@@ -76,7 +88,7 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
             log: (message) => log(`query store: ${message}`),
             ...(migrations !== undefined && { folder: migrations }),
           });
-        }),
+        }, starting),
       ),
     refreshStore: () =>
       orWarn(
@@ -100,6 +112,9 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
       ),
     async maintain() {
       const done: string[] = [];
+      // One that a frozen store keeps waiting takes one of Graphile Worker's places, not all of them.
+      if (maintains) return done;
+      maintains = true;
       await inStore(async (store) => {
         const interval = (ms: number | undefined) => (ms === undefined ? null : `${ms} milliseconds`);
         const rows = await store.rows<{ did: string }>(
@@ -107,16 +122,20 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
           [kept.sentMs, kept.attemptsMs, kept.deadLettersMs, kept.auditMs, kept.eventsMs].map(interval),
         );
         done.push(...rows.map(({ did }) => `query store: ${did}`));
-      }).catch((error: unknown) => {
-        if ((error as { code?: unknown }).code === NO_RIGHT) {
-          done.push(
-            `query store: its housekeeping is not done: ${messageOf(error)}. There: grant outbox_relayer to its user`,
-          );
-          return;
-        }
-        // Away: its next turn is in minutes, and others tell that it is away.
-        if (!isOutage(error instanceof QueryStoreError ? error.cause : error)) throw error;
-      });
+      }, maintaining)
+        .catch((error: unknown) => {
+          if ((error as { code?: unknown }).code === NO_RIGHT) {
+            done.push(
+              `query store: its housekeeping is not done: ${messageOf(error)}. There: grant outbox_relayer to its user`,
+            );
+            return;
+          }
+          // Away: its next turn is in minutes, and others tell that it is away.
+          if (!isOutage(error instanceof QueryStoreError ? error.cause : error)) throw error;
+        })
+        .finally(() => {
+          maintains = false;
+        });
       return done;
     },
   };

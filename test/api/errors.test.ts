@@ -275,6 +275,8 @@ describe("the unexpected", () => {
     ],
     ["select outbox.cancel(7)", "unknown-message", 404, { detail: expect.stringContaining("7") }],
     [raise("OB010"), "idempotency-key-reused", 422, { detail: "for users" }],
+    [raise("OB011"), "database-unavailable", 503, { detail: expect.stringContaining("a query store") }],
+    [raise("25006"), "database-unavailable", 503, { detail: expect.stringContaining("a standby") }],
     [raise("OB005"), "wrong-state", 409, { detail: "for users" }],
     [raise("OB007", "replay_needs_force"), "replay-needs-force", 409, { detail: "for users" }],
     [

@@ -2,28 +2,12 @@ import { beforeAll } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { init } from "../query-store/stores-under-test.ts";
 import { eventually } from "../support/eventually.ts";
+import { PRIMARY, SUBSCRIBER } from "../support/logical-replication.ts";
 import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
 import { testReads } from "./real-stores.ts";
 
-/** Else a table that has been copied may wait for ten seconds to hear where it is to go on from. */
-const FAST = {
-  synchronous_commit: "off",
-  max_worker_processes: "24",
-  wal_retrieve_retry_interval: "100ms",
-  wal_receiver_status_interval: "1s",
-};
-const primary = usePrivatePostgres({
-  ...FAST,
-  wal_level: "logical",
-  max_wal_senders: "20",
-  max_replication_slots: "20",
-});
-const subscriber = usePrivatePostgres({
-  ...FAST,
-  max_logical_replication_workers: "16",
-  max_sync_workers_per_subscription: "13",
-  max_active_replication_origins: "20",
-});
+const primary = usePrivatePostgres(PRIMARY);
+const subscriber = usePrivatePostgres(SUBSCRIBER);
 let primaryUrl = "";
 let storeUrl = "";
 let subscription = "";

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { apiUnderTest, noPool } from "./api-under-test.ts";
 import { type Served, useStandIn } from "./store-under-test.ts";
 
 const standIn = useStandIn();
@@ -14,7 +15,7 @@ async function post({ request }: Served): Promise<{ path: string; lsn: string }>
   return { path: `/api/v1/messages/${id}`, lsn: answer.headers.get("X-Outbox-LSN") ?? "" };
 }
 
-const ask = ({ request }: Served, path: string, lsn?: string) =>
+const ask = ({ request }: Pick<Served, "request">, path: string, lsn?: string) =>
   request(path, { headers: lsn === undefined ? {} : { "X-Outbox-LSN": lsn } });
 
 const readInStore = (answer: Response) => answer.headers.has("X-Query-Store-Lag");
@@ -75,8 +76,8 @@ test("a token from beyond the end of the log makes nobody wait for the store", a
 test.each(["", "0", "0/", "0/G", "1/2/3", "0/16B3748, 0/16B3749", "123456789/0", "-1/0"])(
   "%j is refused, and named",
   async (token) => {
-    const served = await standIn.serve();
-    const answer = await ask(served, "/api/v1/scheduler", token);
+    // Before any database is asked.
+    const answer = await ask(apiUnderTest(noPool), "/api/v1/scheduler", token);
     expect([answer.status, await answer.json()]).toEqual([
       400,
       expect.objectContaining({

@@ -1,5 +1,8 @@
+import { once } from "node:events";
 import { rm } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type AddressInfo, createServer } from "node:net";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { mustBePrimary } from "../../src/db/primary.ts";
 import { createUpkeep } from "../../src/query-store/upkeep.ts";
@@ -56,7 +59,7 @@ describe("status", () => {
     await insert("behind");
     const said = await refusal(command("status"));
     expect(said).toMatch(
-      /^its subscription is disabled: alter subscription \w+ enable\na beat of the primary has not come within 0\.00 s: it is [\d.]+ \w+ of WAL behind$/,
+      /^its subscription is disabled: alter subscription \w+ enable\na beat of the primary has not come: it is [\d.]+ \w+ of WAL behind$/,
     );
     const [slot] = await onPrimary(
       "select kind, wal_status, holder, retained_bytes::int from outbox.replication_slots",
@@ -109,6 +112,9 @@ describe("a relayer of a newer version", () => {
       migrations,
     });
     await upkeep.migrateStore();
+    expect(await refusal(command("status"))).toBe(
+      "outbox.newer does not come to it: npm run query-store -- init subscribes to it",
+    );
     expect(await value(primary, "select to_regclass('outbox.newer') is null")).toBe(true);
     expect(await value(store, "select to_regclass('outbox.newer') is null")).toBe(false);
     // An older primary goes on meanwhile.
@@ -157,6 +163,44 @@ describe("a relayer of a newer version", () => {
     expect(await upkeep.maintain()).toEqual([]);
   });
 
+  test("is kept waiting by a store that hangs neither at its start nor, more than once, by its housekeeping", async () => {
+    const waiting = createServer();
+    waiting.listen(0, "127.0.0.1");
+    await once(waiting, "listening");
+    onTestFinished(() => void waiting.close());
+    const silent = new URL(store);
+    silent.port = String((waiting.address() as AddressInfo).port);
+    const warned: string[] = [];
+    const of = (queryDatabaseUrl: string, connectMs: number) =>
+      createUpkeep({
+        databaseUrl: primary,
+        queryDatabaseUrl,
+        kept: { ...KEPT, auditMs: 1 },
+        log: () => {},
+        warn: (line) => warned.push(line),
+        starting: { connectMs, queryMs: 100 },
+        maintaining: { queryMs: 100 },
+      });
+    await of(silent.href, 100).migrateStore();
+    const client = new pg.Client(storeServer.url(new URL(store).pathname.slice(1)));
+    await client.connect();
+    onTestFinished(() => client.end());
+    await client.query("begin; lock table outbox.query_store, outbox.audit");
+    const upkeep = of(store, 20_000);
+    await upkeep.migrateStore();
+    expect(warned).toEqual([
+      expect.stringMatching(/is away: timeout expired$/),
+      expect.stringMatching(/: canceling statement due to statement timeout$/),
+    ]);
+    await client.query("rollback; begin; lock table outbox.audit");
+    const first = upkeep.maintain();
+    expect(await upkeep.maintain()).toEqual([]);
+    await expect(first).rejects.toThrow("canceling statement due to statement timeout");
+    // Once that one has ended, it is tried again.
+    await expect(upkeep.maintain()).rejects.toThrow("canceling statement due to statement timeout");
+    await client.query("rollback");
+  });
+
   test("does not take a query store for its primary", async () => {
     await expect(mustBePrimary(store)).rejects.toThrow(
       /is a query store, for questions alone: DATABASE_URL has to name the primary/,
@@ -164,6 +208,17 @@ describe("a relayer of a newer version", () => {
     await mustBePrimary(primary);
     await mustBePrimary(await storeServer.createDatabase());
   });
+});
+
+test("of another primary nothing is shown, made or dropped", async () => {
+  const other = await primaryServer.createDatabase();
+  await migrate({ connectionString: other, log: () => {} });
+  for (const words of ["status", "init", "drop --yes"])
+    expect(await refusal(command(words, { primary: other })), words).toMatch(
+      /is the query store of another outbox than that at .*: DATABASE_URL or QUERY_DATABASE_URL names the wrong one$/,
+    );
+  expect(await rows(other, "select from pg_publication")).toEqual([]);
+  await synced();
 });
 
 describe("drop", () => {
@@ -176,6 +231,10 @@ describe("drop", () => {
     );
     expect(await refusal(command("drop", { primary: primary.replace(/:\d+\//, ":1/") }))).toMatch(
       /the primary at .* is away: .*, so nobody knows what history only the store has/,
+    );
+    const mistyped = primary.replace(":pw@", ":wp@");
+    expect(await refusal(command("drop", { primary: mistyped }))).toMatch(
+      /refuses us: password .*, and its slot would be left there/,
     );
     await synced();
   });
@@ -231,8 +290,8 @@ describe("drop", () => {
 
   test("helps where the slot was cut off, too: then the store has to be made anew", async () => {
     const cut = await storeServer.createDatabase();
+    // Also while its tables are being copied: nobody waits for that here.
     await init(primary, cut, primary, migrations);
-    await caughtUp(primary, cut);
     const name = await value(cut, "select name from outbox.query_store");
     await rows(cut, `alter subscription ${name} disable`);
     const slot = () => onPrimary("select active, wal_status, holder from outbox.replication_slots");

@@ -6,16 +6,9 @@ import { beforeAll } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { readMigrationSettings } from "../../src/db/migration-settings.ts";
 import { parseQueryStoreWords, runQueryStore } from "../../src/query-store/command.ts";
+import { PRIMARY, SUBSCRIBER } from "../support/logical-replication.ts";
 import { usePrivatePostgres } from "../support/private-postgres.ts";
 import { init, useAsking } from "./stores-under-test.ts";
-
-/** Else a table that has been copied may wait for ten seconds to hear where it is to go on from. */
-const FAST = {
-  synchronous_commit: "off",
-  max_worker_processes: "24",
-  wal_retrieve_retry_interval: "100ms",
-  wal_receiver_status_interval: "1s",
-};
 
 /** For ever. */
 export const KEPT = {
@@ -30,18 +23,8 @@ export const OLD_DAY = "2020-01-01";
 
 /** A primary and a logical subscriber of it, each on a server of the test file's own and of an owner who is no superuser. */
 export function useSubscriber() {
-  const primaryServer = usePrivatePostgres({
-    ...FAST,
-    wal_level: "logical",
-    max_wal_senders: "20",
-    max_replication_slots: "20",
-  });
-  const storeServer = usePrivatePostgres({
-    ...FAST,
-    max_logical_replication_workers: "16",
-    max_sync_workers_per_subscription: "13",
-    max_active_replication_origins: "20",
-  });
+  const primaryServer = usePrivatePostgres(PRIMARY);
+  const storeServer = usePrivatePostgres(SUBSCRIBER);
   const { rows, value, caughtUp } = useAsking();
   let primary: string;
   let store: string;

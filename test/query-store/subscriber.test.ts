@@ -64,6 +64,7 @@ describe("init", () => {
     expect(await refusal(init(primary, fresh, as(primary)))).toMatch(
       /nobody may not replicate\. .*\n.*nobody may not read the tables\. On the primary: grant outbox_auditor to nobody/,
     );
+    expect(await value(fresh, "select to_regnamespace('outbox') is null")).toBe(true);
   });
 
   test("goes on where it could not subscribe", async () => {
@@ -99,6 +100,41 @@ describe("init", () => {
 });
 
 describe("the store", () => {
+  test("costs the primary's tables nothing: no trigger and no index more than without one", async () => {
+    const plain = await primaryServer.createDatabase();
+    await migrate({ connectionString: plain, log: () => {} });
+    const burdens = `
+      select relname as place, tgname as name from pg_trigger join pg_class on pg_class.oid = tgrelid
+      where not tgisinternal and relnamespace = 'outbox'::regnamespace and relname !~ '_\\d{8}$'
+      union all
+      select tablename, indexname from pg_indexes where schemaname = 'outbox' and tablename !~ '_\\d{8}$'
+      order by 1, 2`;
+    expect(await onPrimary(burdens)).toEqual(await rows(plain, burdens));
+  });
+
+  test("is emptied of messages when the primary is, and keeps its history then", async () => {
+    const sent = await send("sent before");
+    const dead = await reject("dead before");
+    const gone = await insert("gone with the table");
+    await synced();
+    expect(await where(store, gone)).toEqual(["pending"]);
+    await onPrimary("truncate outbox.messages");
+    await synced();
+    expect(await inStore("select from outbox.messages")).toEqual([]);
+    expect(await where(store, sent)).toEqual(["sent"]);
+    expect(await where(store, dead)).toEqual(["failed"]);
+    // History that an operator empties is history all the same.
+    const [was] = await inStore("select count(*)::int as count from outbox.dead_letters");
+    await onPrimary(
+      "begin; create temp table kept as table outbox.dead_letters; truncate outbox.dead_letters; insert into outbox.dead_letters overriding system value table kept; commit",
+    );
+    const after = await insert("after");
+    await synced();
+    expect(await where(store, after)).toEqual(["pending"]);
+    expect(await inStore("select count(*)::int as count from outbox.dead_letters")).toEqual([was]);
+    await onPrimary("select outbox.cancel($1)", [after]);
+  });
+
   test("follows every change, and never runs ahead of what it promises", async () => {
     const sent = await send("on its way", { order: 7 });
     const dead = await reject("refused");
