@@ -9,6 +9,8 @@ export interface NotifyTaskOptions {
 
 /** A peer that asks for patience without end is not asked for ever. */
 const MOST_DEFERRALS = 24;
+/** By then what is still so was told anew; a notice waits for so long when no process has its channel any more. */
+const NO_NEWS_AFTER_MS = 86_400_000;
 
 /**
  * Sends one notice by one channel: the task notify_slack or notify_email, which only a process with that channel has. Not for the
@@ -18,6 +20,10 @@ export function createNotifyTask({ channel, log }: NotifyTaskOptions): Task {
   return async (payload, { job, addJob, abortSignal }) => {
     const notice = noticeIn(payload);
     const fields = { channel: channel.name, notice: notice.id, alerts: notice.alerts.length };
+    if (Date.now() - Date.parse(notice.at) > NO_NEWS_AFTER_MS) {
+      log("warn", { ...fields, at: notice.at }, "notice left out: it is more than a day old");
+      return;
+    }
     const delivery = await channel.send(notice, abortSignal);
     if (delivery.sent) {
       if (delivery.remark === undefined) log("info", fields, "notice sent");

@@ -73,7 +73,8 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
       schema: WORKER_SCHEMA,
       parsedCronItems: [...crontab],
       taskList: tasks,
-      concurrency: 2,
+      // Two for the jobs of the relay, and one for a notice whose mail server hangs: more than one at a time never run.
+      concurrency: 3,
       // Only by polling does it find a job that has become due, as the next slice of a replay.
       pollInterval: 1_000,
       // Signals are main's; graphile-worker's handlers would end the process before the drain.

@@ -43,6 +43,7 @@ it("is made, shown, kept up and dropped by the program; a relayer does not begin
     output: expect.stringContaining("query store: subscribed to 127.0.0.1:"),
   });
   expect(made.output).not.toContain("secret-of-the-test");
+  expect(made.output).not.toContain('"msg":');
 
   const store = env.QUERY_DATABASE_URL as string;
   const relayer = startProgram({ env });

@@ -40,7 +40,8 @@ export function wordsOf(notice: Notice, { name, linkUrl }: WordsOptions): Words 
     alerts: told,
     more: [
       ...(left > 0 ? [`And ${left} more.`] : []),
-      "All that is open: select * from outbox.open_alerts;",
+      // It may have waited: for a mail server, or behind what is over by now.
+      `As of ${notice.at}. What is open now: select * from outbox.open_alerts;`,
       ...(linkUrl === undefined ? [] : [`The API: ${linkUrl}/api/v1/swagger/index.html`]),
     ],
   };

@@ -62,6 +62,18 @@ describe("notify", () => {
     await expect(run(task, { ...notice(), deferrals: 24 })).rejects.toThrow("HTTP 429");
   });
 
+  test("what has waited for more than a day is no news any more", async () => {
+    const { task, lines } = notifying({ sent: true });
+    for (const hours of [23, 25]) {
+      const at = new Date(Date.now() - hours * 3_600_000).toISOString();
+      await run(task, { ...notice(), at: `${at.slice(0, 19).replace("T", " ")} UTC` });
+    }
+    expect(lines).toMatchObject([
+      ["info", {}, "notice sent"],
+      ["warn", { alerts: 1 }, "notice left out: it is more than a day old"],
+    ]);
+  });
+
   test("a job of a person's making is told what it lacks", async () => {
     const { task } = notifying({ sent: true });
     for (const payload of [null, {}, { id: "x" }])
