@@ -30,7 +30,9 @@ export function createNotifyTask({ channel, log }: NotifyTaskOptions): Task {
       else log("warn", { ...fields, reason: delivery.remark }, "notice sent, but not to all");
       return;
     }
-    const { reason, retryAfterMs } = delivery;
+    const { reason } = delivery;
+    // Cut off as the program ends: that is no attempt, and the next process may begin at once.
+    const retryAfterMs = abortSignal?.aborted ? 0 : delivery.retryAfterMs;
     const deferrals = (notice.deferrals ?? 0) + 1;
     if (retryAfterMs !== undefined && deferrals <= MOST_DEFERRALS) {
       // A job of its own, for this one's next attempt would come when Graphile Worker thinks right.

@@ -52,6 +52,8 @@ export function readCrontab(text: string, path: string, tasks: readonly string[]
 
 const RESTART_MS = 1_000;
 const STOP_MS = 3_000;
+/** What heeds the abort signal, as a notice that hangs, has to have ended by then. */
+const ABORT_MS = 1_000;
 
 /** Graphile Worker, with its queue in a schema of ours: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
@@ -79,6 +81,7 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
       pollInterval: 1_000,
       // Signals are main's; graphile-worker's handlers would end the process before the drain.
       noHandleSignals: true,
+      gracefulShutdownAbortTimeout: ABORT_MS,
       events,
       logger,
     });

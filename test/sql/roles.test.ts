@@ -36,6 +36,7 @@ describe("who may call what", () => {
     claim: ["outbox_relayer"],
     close_minutes: ["outbox_relayer"],
     configure_gateway: ["outbox_relayer"],
+    count_due: [],
     create_search_indexes: [],
     current_traceparent: [],
     discreet: [],

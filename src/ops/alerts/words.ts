@@ -67,7 +67,8 @@ function alertWords(alert: Told, linkUrl: string | undefined): AlertWords {
     summary: maskPlainNumbers(alert.summary),
     facts: [
       over ? `It lasted ${lasted}, from ${since}.` : `Since ${since}, for ${lasted}.`,
-      ...(count === null || over ? [] : [`${count === 1 ? "1 message" : `${count} messages`}${samples}.`]),
+      // Of none the summary says so.
+      ...(!count || over ? [] : [`${count === 1 ? "1 message" : `${count} messages`}${samples}.`]),
     ],
     commands: [
       ...(alert.help === null || over ? [] : [alert.help]),

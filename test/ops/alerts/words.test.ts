@@ -26,6 +26,7 @@ test("without an address of the API it names the path; what is not about message
   expect(text).toContain("curl -X POST …/api/v1/gateways/default/resume");
   expect(text).not.toContain("message");
   expect(text).not.toContain("swagger");
+  expect(plainText(wordsOf(notice({ count: 0, sample_ids: [] }), PLAIN))).not.toContain("message");
 });
 
 test("what can be looked at is a link", () => {
