@@ -312,6 +312,46 @@ test("a replication slot of a query store that keeps too much WAL", async () => 
   }
 });
 
+test("a channel by which notices could not be sent for a quarter of an hour", async () => {
+  const job = (channel: string) =>
+    outbox.pool.query("select outbox.queue_notice('{}', $1)", [channel]).then(() => value("select now()"));
+  const from = Date.parse(await job("email"));
+  await job("email");
+  const to = Date.parse(await job("slack"));
+  const after = async (minutes: number, since = to) =>
+    await found({}, new Date(since + minutes * MINUTE).toISOString());
+  expect(await after(14, from)).toEqual([]);
+  const about = { kind: "notices_unsent", severity: "warning", count: null, help: "npm run alert:test" };
+  const all = await after(15);
+  expect(all.sort((a, b) => a.key.localeCompare(b.key))).toMatchObject([
+    {
+      ...about,
+      key: "notices_unsent:email",
+      summary: "2 notices could not be sent by email for more than 15 min",
+    },
+    {
+      ...about,
+      key: "notices_unsent:slack",
+      summary: "a notice could not be sent by slack for more than 15 min",
+    },
+  ]);
+  expect(Date.parse(all[0]?.since)).toBeLessThanOrEqual(to);
+  // Given up: the log has it.
+  await outbox.pool.query(
+    "update outbox_worker._private_jobs set attempts = max_attempts where task_id = (select id from outbox_worker._private_tasks where identifier = 'notify_slack')",
+  );
+  expect((await after(15)).map(({ key }) => key)).toEqual(["notices_unsent:email"]);
+  expect(await after(25 * 60)).toEqual([]);
+  await outbox.pool.query("delete from outbox_worker._private_jobs");
+});
+
+test("without Graphile Worker's schema there is no notice to find", async () => {
+  const client = await outbox.session();
+  await client.query("begin; drop schema outbox_worker cascade");
+  expect(await rows("select * from outbox.find_unsent_notices()", [], client)).toEqual([]);
+  await client.query("rollback");
+});
+
 test("a person who may read may look, and sees neither numbers nor texts", async () => {
   await die(-1);
   const { client } = await outbox.login("outbox_auditor");

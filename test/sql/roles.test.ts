@@ -61,6 +61,7 @@ describe("who may call what", () => {
     find_dead_letters: [],
     find_full_slots: [],
     find_stopped: [],
+    find_unsent_notices: [],
     find_waiting: [],
     gateway_must_exist: [],
     gateway_obstacles: [],
