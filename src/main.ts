@@ -131,6 +131,7 @@ async function main(): Promise<void> {
     ]);
   const stopping = new AbortController();
   let embedded: Promise<EmbeddedPostgres> | undefined;
+  const news = (message: string) => log[command.prints ? "debug" : "info"](message);
   let exitCode = 0;
   let signalledAt = Number.NEGATIVE_INFINITY;
 
@@ -148,9 +149,8 @@ async function main(): Promise<void> {
       exitNow();
       return;
     }
-    log.info(
-      `${signal}: stopping; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`,
-    );
+    const grace = `; messages in flight have ${formatDuration(config.shutdown.graceMs)} to end`;
+    news(`${signal}: stopping${command.relays ? grace : ""}`);
     stopping.abort();
     // While it starts, the start ends by the abort, and stops what it had started.
     if (running) void shutDown();
@@ -171,7 +171,7 @@ async function main(): Promise<void> {
       exitNow();
     }, config.shutdown.graceMs + STOP_MS).unref();
     await services.stop();
-    log.info("stopped");
+    news("stopped");
     process.exit(exitCode);
   }
 

@@ -9,6 +9,8 @@ export interface NotifyTaskOptions {
 
 /** A peer that asks for patience without end is not asked for ever. */
 const MOST_DEFERRALS = 24;
+/** By then what is still so was told anew; a notice waits for so long when no process has its channel any more. */
+const NO_NEWS_AFTER_MS = 86_400_000;
 
 /**
  * Sends one notice by one channel: the task notify_slack or notify_email, which only a process with that channel has. Not for the
@@ -18,13 +20,19 @@ export function createNotifyTask({ channel, log }: NotifyTaskOptions): Task {
   return async (payload, { job, addJob, abortSignal }) => {
     const notice = noticeIn(payload);
     const fields = { channel: channel.name, notice: notice.id, alerts: notice.alerts.length };
+    if (Date.now() - Date.parse(notice.at) > NO_NEWS_AFTER_MS) {
+      log("warn", { ...fields, at: notice.at }, "notice left out: it is more than a day old");
+      return;
+    }
     const delivery = await channel.send(notice, abortSignal);
     if (delivery.sent) {
       if (delivery.remark === undefined) log("info", fields, "notice sent");
       else log("warn", { ...fields, reason: delivery.remark }, "notice sent, but not to all");
       return;
     }
-    const { reason, retryAfterMs } = delivery;
+    const { reason } = delivery;
+    // Cut off as the program ends: that is no attempt, and the next process may begin at once.
+    const retryAfterMs = abortSignal?.aborted ? 0 : delivery.retryAfterMs;
     const deferrals = (notice.deferrals ?? 0) + 1;
     if (retryAfterMs !== undefined && deferrals <= MOST_DEFERRALS) {
       // A job of its own, for this one's next attempt would come when Graphile Worker thinks right.

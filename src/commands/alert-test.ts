@@ -7,6 +7,7 @@ import type { Command } from "./command.ts";
 /** Sends one notice by each channel, and says what became of it. 0: all were sent; 1: one was not; 2: there is none. */
 export const alertTestCommand: Command = {
   relays: false,
+  prints: true,
   database: "none",
   async run({ config, name, print, signal }) {
     const channels = createChannels(config.alerts);

@@ -29,6 +29,8 @@ export interface Command {
    * configured one, or else the embedded.
    */
   readonly database?: "configured" | "none";
+  /** It answers on standard output: beside that, nothing is said but what is wrong. */
+  readonly prints?: true;
   /** What is wrong with the words after its name, a sentence; undefined: nothing. A command without this takes no words. */
   readonly faultIn?: (words: readonly string[]) => string | undefined;
   /** Answers the exit code, or "running" when it goes on until the program is told to stop. */

@@ -8,6 +8,7 @@ import type { Command } from "./command.ts";
 /** Makes, shows or drops the query store; what is wrong ends it with 1. */
 export const queryStoreCommand: Command = {
   relays: false,
+  prints: true,
   faultIn(words) {
     const asked = parseQueryStoreWords(words);
     return "fault" in asked ? asked.fault : undefined;

@@ -46,10 +46,12 @@ export const watchCommand: Command = {
     signal.throwIfAborted();
 
     await services.start("worker", worker);
+    const { deadAfterMs } = config.relay;
     const watcher = createWatcher({
+      deadAfterMs,
       async beat() {
         const id = worker.id();
-        return id === undefined ? 0 : await alerts.watch(id, name, config.relay.deadAfterMs);
+        return id === undefined ? 0 : await alerts.watch(id, name, deadAfterMs);
       },
       onFreed: (workers) => log.info({ workers }, "freed the jobs of workers that are gone"),
       onError: (error) => log.warn({ err: error }, "cannot say that this watcher is alive; trying again"),

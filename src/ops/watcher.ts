@@ -6,7 +6,8 @@ export interface WatcherOptions {
   readonly onFreed: (workers: number) => void;
   /** Told of the first failure in a row. */
   readonly onError: (error: unknown) => void;
-  readonly intervalMs?: number;
+  /** Not heard of for so long, it is taken for gone, and its jobs for anybody's. */
+  readonly deadAfterMs: number;
 }
 
 export interface Watcher {
@@ -15,10 +16,11 @@ export interface Watcher {
   stop(): Promise<void>;
 }
 
-const INTERVAL_MS = 10_000;
+const LONGEST_INTERVAL_MS = 10_000;
 
 /** Keeps a watcher's jobs its own, and frees those of relayers and watchers that are gone. */
-export function createWatcher({ beat, onFreed, onError, intervalMs = INTERVAL_MS }: WatcherOptions): Watcher {
+export function createWatcher({ beat, onFreed, onError, deadAfterMs }: WatcherOptions): Watcher {
+  const intervalMs = Math.min(deadAfterMs / 3, LONGEST_INTERVAL_MS);
   const stopping = new AbortController();
   const { signal } = stopping;
   const first = Promise.withResolvers<void>();

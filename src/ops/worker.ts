@@ -52,6 +52,8 @@ export function readCrontab(text: string, path: string, tasks: readonly string[]
 
 const RESTART_MS = 1_000;
 const STOP_MS = 3_000;
+/** What heeds the abort signal, as a notice that hangs, has to have ended by then. */
+const ABORT_MS = 1_000;
 
 /** Graphile Worker, with its queue in a schema of ours: the crontab and the jobs of this project. */
 export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Worker {
@@ -73,11 +75,13 @@ export function createWorker({ pool, crontab, tasks, log }: WorkerOptions): Work
       schema: WORKER_SCHEMA,
       parsedCronItems: [...crontab],
       taskList: tasks,
-      concurrency: 2,
+      // Two for the jobs of the relay, and one for a notice whose mail server hangs: more than one at a time never run.
+      concurrency: 3,
       // Only by polling does it find a job that has become due, as the next slice of a replay.
       pollInterval: 1_000,
       // Signals are main's; graphile-worker's handlers would end the process before the drain.
       noHandleSignals: true,
+      gracefulShutdownAbortTimeout: ABORT_MS,
       events,
       logger,
     });

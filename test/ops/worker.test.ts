@@ -1,3 +1,4 @@
+import type { TaskList } from "graphile-worker";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createWaitingPool } from "../../src/db/pool.ts";
 import { createWorker, readCrontab, type Worker } from "../../src/ops/worker.ts";
@@ -13,12 +14,12 @@ beforeEach(async () => {
 });
 afterEach(() => worker?.stop());
 
-async function startWorker(task: () => Promise<void>): Promise<string[]> {
+async function startWorker(task: () => Promise<void>, others: TaskList = {}): Promise<string[]> {
   const lines: string[] = [];
   worker = createWorker({
     pool: createWaitingPool({ connectionString, max: 4, applicationName: "test-worker", log: () => {} }),
     crontab: [],
-    tasks: { job: task },
+    tasks: { job: task, ...others },
     log: (level, message) => lines.push(`${level} ${message}`),
   });
   await worker.start();
@@ -34,6 +35,37 @@ test("runs a job as soon as it is added", async () => {
   await startWorker(async () => done.resolve());
   await addJob();
   await done.promise;
+});
+
+test("notices that hang leave the jobs of the relay their two places", async () => {
+  const end = Promise.withResolvers<void>();
+  const [notice, first, second] = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
+  let notices = 0;
+  const running = [first, second];
+  await startWorker(
+    async () => {
+      running.shift()?.resolve();
+      await end.promise;
+    },
+    {
+      async notify_email() {
+        notices += 1;
+        notice?.resolve();
+        await end.promise;
+      },
+    },
+  );
+  for (const _each of [1, 2, 3])
+    await queryOnce(
+      connectionString,
+      "select outbox_worker.add_job('notify_email', queue_name => 'notices')",
+    );
+  await notice?.promise;
+  await addJob();
+  await addJob();
+  await Promise.all([first?.promise, second?.promise]);
+  expect(notices).toBe(1);
+  end.resolve();
 });
 
 test("a job that ends as it stops is done, not locked", async () => {

@@ -56,6 +56,7 @@ it("is made (killed in the middle, too), shown, kept up and dropped by the progr
     output: expect.stringContaining("query store: subscribed to 127.0.0.1:"),
   });
   expect(made.output).not.toContain("secret-of-the-test");
+  expect(made.output).not.toContain('"msg":');
 
   const store = env.QUERY_DATABASE_URL as string;
   const relayer = startProgram({ env });

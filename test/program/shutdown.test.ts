@@ -112,7 +112,7 @@ it("hears a signal while it waits for the database, and while it migrates", asyn
   migrating.kill("SIGTERM");
   expect(await migrating.end).toEqual({ code: 0, signal: null });
   await gone(postgres);
-});
+}, 90_000);
 
 const MOMENTS = {
   "its database is made": (dataDir: string) =>

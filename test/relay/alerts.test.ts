@@ -123,6 +123,18 @@ test("Slack's Retry-After is waited for, and then it is told, once", async () =>
   expect(hook.requests).toHaveLength(2);
 });
 
+test("a relayer that stops does not wait for a notice that hangs, and leaves it to the next one", async () => {
+  const hook = await startHttpGateway({ answer: () => ({ fault: "hang" }) });
+  onTestFinished(() => hook.close());
+  const its = await relayer({ ALERTS_SLACK_URL: `http://127.0.0.1:${hook.port}/hook` });
+  await wrong(its.url);
+  await look(its.url);
+  await hook.received(1);
+  await its.stop();
+  const jobs = "select locked_at, attempts from outbox_worker.jobs where task_identifier = 'notify_slack'";
+  expect(await queryOnce(its.url, jobs)).toEqual([{ locked_at: null, attempts: 0 }]);
+});
+
 test("with no channel what is wrong is in outbox.open_alerts, and in the log once", async () => {
   const its = await relayer();
   await wrong(its.url);

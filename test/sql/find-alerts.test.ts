@@ -98,6 +98,21 @@ describe("dead letters", () => {
     expect(await found({ dead_letters: 100 })).toMatchObject([
       { count: 10_000, summary: "at least 10000 dead letters within 10 minutes, more than 100" },
     ]);
+    const earlier = await die(-2);
+    expect(await found({ new_dead_letters: 1 })).toMatchObject([
+      { summary: "at least 10000 new dead letters within 10 minutes at gateway default: exhausted" },
+      { count: 1, sample_ids: [earlier] },
+    ]);
+  });
+
+  test("of every reason there is, but a person's", async () => {
+    const { definition } = await row(
+      "select pg_get_constraintdef(oid) as definition from pg_constraint where conname = 'not_a_dead_reason'",
+    );
+    const reasons = [...String(definition).matchAll(/'(\w+)'/g)].map(([, reason = ""]) => reason);
+    for (const reason of reasons) await die(-1, { reason });
+    const told = (await found({ new_dead_letters: 1 })).map(({ key }) => key.split(":")[2]);
+    expect(told.concat("cancelled").sort()).toEqual(reasons.sort());
   });
 });
 
@@ -169,7 +184,7 @@ describe("what stands still", () => {
     expect(alert).toMatchObject({
       key: "scheduler_stopped",
       severity: "warning",
-      summary: "the scheduler was stopped by ayse: nothing is sent anywhere",
+      summary: "the scheduler was stopped by ayse: nothing is sent anywhere, with no message due",
       help: "select outbox.resume();",
       request: "POST /scheduler/start",
     });
@@ -186,7 +201,7 @@ describe("what stands still", () => {
     expect(await found({ scheduler_stopped: "15 minutes", gateway_held: "5 minutes" })).toMatchObject([
       {
         key: "gateway_paused:default",
-        summary: "gateway default was paused by ayse: nothing is sent to it",
+        summary: "gateway default was paused by ayse: nothing is sent to it, with no message due",
         since: at,
         help: "select outbox.resume('default');",
         request: "POST /gateways/default/resume",
@@ -207,7 +222,7 @@ describe("what stands still", () => {
       {
         key: "gateway_held:default",
         severity,
-        summary: `gateway default ${words}: nothing but probes is sent to it (HTTP 500)`,
+        summary: `gateway default ${words}: nothing but probes is sent to it, with no message due (HTTP 500)`,
         since: null,
       },
     ]);
@@ -223,6 +238,33 @@ describe("what stands still", () => {
     expect(alert?.summary).toContain("(HTTP 403)");
   });
 
+  test("with how many messages are due meanwhile, and the oldest of them", async () => {
+    await addGateway("bulk");
+    const late = await insert({ available_at: noon(-2), priority: 2 });
+    const [first] = [await insert({ available_at: noon(-3) }), await insert({ available_at: noon(1) })];
+    const bulk = await insert({ gateway: "bulk", available_at: noon(-1) });
+    const { id } = await register();
+    const claimed = await insert({ gateway: "bulk", available_at: noon(-9) });
+    await outbox.pool.query(
+      "update outbox.messages set claimed_by = $1, claimed_at = now(), attempts = 1 where id = $2",
+      [id, claimed],
+    );
+    const held = "update outbox.gateways set held_until = $1, hold_reason = 'hold' where name = 'default'";
+    await outbox.pool.query(held, [noon(1_000)]);
+    await outbox.pool.query("select outbox.pause(); select outbox.pause('bulk')");
+    const all = await found({ gateway_held: "5 minutes", scheduler_stopped: "15 minutes" });
+    expect(all.map(({ kind, count, sample_ids }) => ({ kind, count, sample_ids }))).toEqual([
+      { kind: "scheduler_stopped", count: 3, sample_ids: [first, late, bulk] },
+      { kind: "gateway_paused", count: 1, sample_ids: [bulk] },
+      { kind: "gateway_held", count: 2, sample_ids: [first, late] },
+    ]);
+    expect(all.map(({ summary }) => /with (.*) due/.exec(summary)?.[1])).toEqual([
+      "3 messages",
+      "1 message",
+      "2 messages",
+    ]);
+  });
+
   test("no relayer is alive: since one was last heard of", async () => {
     const { id, client } = await register();
     await outbox.pool.query("update outbox.relayers set heartbeat_at = $1", [noon()]);
@@ -236,7 +278,9 @@ describe("what stands still", () => {
     const [alert] = await found({ no_relayer: "1 minute" }, noon(1));
     expect(Date.parse(alert?.since)).toBe(Date.parse(noon()));
     await outbox.pool.query("delete from outbox.relayers where id = $1", [id]);
-    expect(await found({ no_relayer: "1 minute" })).toMatchObject([{ key: "no_relayer", since: null }]);
+    expect(await found({ no_relayer: "1 minute" })).toMatchObject([
+      { key: "no_relayer", since: null, count: 0, sample_ids: [] },
+    ]);
   });
 });
 
@@ -268,6 +312,46 @@ test("a replication slot of a query store that keeps too much WAL", async () => 
   }
 });
 
+test("a channel by which notices could not be sent for a quarter of an hour", async () => {
+  const job = (channel: string) =>
+    outbox.pool.query("select outbox.queue_notice('{}', $1)", [channel]).then(() => value("select now()"));
+  const from = Date.parse(await job("email"));
+  await job("email");
+  const to = Date.parse(await job("slack"));
+  const after = async (minutes: number, since = to) =>
+    await found({}, new Date(since + minutes * MINUTE).toISOString());
+  expect(await after(14, from)).toEqual([]);
+  const about = { kind: "notices_unsent", severity: "warning", count: null, help: "npm run alert:test" };
+  const all = await after(15);
+  expect(all.sort((a, b) => a.key.localeCompare(b.key))).toMatchObject([
+    {
+      ...about,
+      key: "notices_unsent:email",
+      summary: "2 notices could not be sent by email for more than 15 min",
+    },
+    {
+      ...about,
+      key: "notices_unsent:slack",
+      summary: "a notice could not be sent by slack for more than 15 min",
+    },
+  ]);
+  expect(Date.parse(all[0]?.since)).toBeLessThanOrEqual(to);
+  // Given up: the log has it.
+  await outbox.pool.query(
+    "update outbox_worker._private_jobs set attempts = max_attempts where task_id = (select id from outbox_worker._private_tasks where identifier = 'notify_slack')",
+  );
+  expect((await after(15)).map(({ key }) => key)).toEqual(["notices_unsent:email"]);
+  expect(await after(25 * 60)).toEqual([]);
+  await outbox.pool.query("delete from outbox_worker._private_jobs");
+});
+
+test("without Graphile Worker's schema there is no notice to find", async () => {
+  const client = await outbox.session();
+  await client.query("begin; drop schema outbox_worker cascade");
+  expect(await rows("select * from outbox.find_unsent_notices()", [], client)).toEqual([]);
+  await client.query("rollback");
+});
+
 test("a person who may read may look, and sees neither numbers nor texts", async () => {
   await die(-1);
   const { client } = await outbox.login("outbox_auditor");
@@ -286,7 +370,8 @@ test("reads a bounded number of rows, along the indexes, however much waits and 
   );
   await client.query(
     `insert into outbox.dead_letters (id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason)
-     select n, 'default', 1, '+905551234567', 'hi', '{}', $1, 1, $1, $1, 'exhausted' from generate_series(1000001, 1020000) as n`,
+     select n, 'default', 1, '+905551234567', 'hi', '{}', $1, 1, $1, $1, case n % 2 when 0 then 'exhausted' else 'cancelled' end
+     from generate_series(1000001, 1040000) as n`,
     [noon(-1)],
   );
   const read = () =>
@@ -304,6 +389,7 @@ test("reads a bounded number of rows, along the indexes, however much waits and 
   const fetched = after.map((table, n) => table.idx_tup_fetch - before[n]?.idx_tup_fetch);
   expect(after.map((table, n) => table.seq_scan - before[n]?.seq_scan)).toEqual([0, 0]);
   expect(fetched[0]).toBeLessThanOrEqual(10_001);
-  expect(fetched[1]).toBeLessThanOrEqual(3_003);
+  // For what is overdue, and for what no relayer sends.
+  expect(fetched[1]).toBeLessThanOrEqual(2 * 3_003);
   await client.query("rollback");
 });

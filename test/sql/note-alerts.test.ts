@@ -196,6 +196,16 @@ test("what a caller cannot look for stays as it is", async () => {
   expect(await told(5 * HOUR + MINUTE, [])).toEqual(["recovered query_store_lag"]);
 });
 
+test("what nobody looks for any more is over after a day", async () => {
+  const LAG = { ...HELD, kind: "query_store_lag", key: "query_store_lag" };
+  const unseen = { unseen: ["query_store_lag"] };
+  await told(0, [LAG, { ...LAG, key: "short", lasting: "5 minutes" }]);
+  expect(await told(24 * HOUR - 1, [], unseen)).toEqual([]);
+  expect(await rows("select from outbox.alerts")).toHaveLength(2);
+  expect(await told(24 * HOUR, [], unseen)).toEqual(["recovered query_store_lag"]);
+  expect(await rows("select key from outbox.alerts")).toEqual([{ key: "query_store_lag" }]);
+});
+
 test("each channel has its job, in the same transaction, in a queue of one at a time", async () => {
   const jobs = () =>
     rows(

@@ -11,7 +11,7 @@ const Alert = z
     kind: z.string().openapi({
       description:
         "What sort of thing: new_dead_letters, dead_letters, oldest_due_age, gateway_held, gateway_paused, " +
-        "scheduler_stopped, no_relayer, query_store_lag or slot_wal.",
+        "scheduler_stopped, no_relayer, query_store_lag, slot_wal or notices_unsent.",
     }),
     key: z.string().openapi({
       description: "The kind, and what it is about; the same each time that it comes again.",
@@ -32,7 +32,7 @@ const Alert = z
       .nullable()
       .openapi({ description: "What helps over REST: a method, and a path below /api/v1." }),
     notified_at: time.nullable().openapi({
-      description: "When it was told last by Slack or e-mail; null: never.",
+      description: "When a notice of it was queued last for Slack or e-mail; null: never.",
     }),
     notices: z.int().openapi({ description: "How often it was told so." }),
   })

@@ -40,7 +40,8 @@ export function wordsOf(notice: Notice, { name, linkUrl }: WordsOptions): Words 
     alerts: told,
     more: [
       ...(left > 0 ? [`And ${left} more.`] : []),
-      "All that is open: select * from outbox.open_alerts;",
+      // It may have waited: for a mail server, or behind what is over by now.
+      `As of ${notice.at}. What is open now: select * from outbox.open_alerts;`,
       ...(linkUrl === undefined ? [] : [`The API: ${linkUrl}/api/v1/swagger/index.html`]),
     ],
   };
@@ -66,7 +67,8 @@ function alertWords(alert: Told, linkUrl: string | undefined): AlertWords {
     summary: maskPlainNumbers(alert.summary),
     facts: [
       over ? `It lasted ${lasted}, from ${since}.` : `Since ${since}, for ${lasted}.`,
-      ...(count === null || over ? [] : [`${count === 1 ? "1 message" : `${count} messages`}${samples}.`]),
+      // Of none the summary says so.
+      ...(!count || over ? [] : [`${count === 1 ? "1 message" : `${count} messages`}${samples}.`]),
     ],
     commands: [
       ...(alert.help === null || over ? [] : [alert.help]),

@@ -10,13 +10,12 @@ import { notice } from "./notices.ts";
 type Line = readonly [level: string, fields: Record<string, unknown>, message: string];
 
 /** Runs a task as Graphile Worker would, on this attempt; the jobs that it adds are returned. */
-async function run(task: Task, payload: unknown, attempts = 1) {
+async function run(task: Task, payload: unknown, attempts = 1, abortSignal = new AbortController().signal) {
   const added: { name: string; payload: unknown; spec: TaskSpec | undefined }[] = [];
   const addJob = (async (name: string, its: unknown, spec?: TaskSpec) => {
     added.push({ name, payload: its, spec });
   }) as unknown as AddJobFunction;
   const job = { task_identifier: "notify_slack", attempts, max_attempts: 10 };
-  const abortSignal = new AbortController().signal;
   await task(payload as never, { job, addJob, abortSignal } as unknown as JobHelpers);
   return added;
 }
@@ -60,6 +59,25 @@ describe("notify", () => {
     expect(Number(job?.spec?.runAt) - before).toBeGreaterThanOrEqual(60_000);
     expect(await run(task, { ...notice(), deferrals: 23 })).toHaveLength(1);
     await expect(run(task, { ...notice(), deferrals: 24 })).rejects.toThrow("HTTP 429");
+  });
+
+  test("what the end of the program cuts off is a new job, also on the last attempt", async () => {
+    const { task, lines } = notifying({ sent: false, reason: "given up, for the program ends" });
+    const added = await run(task, notice(), 10, AbortSignal.abort());
+    expect(added).toMatchObject([{ name: "notify_slack", payload: { ...notice(), deferrals: 1 } }]);
+    expect(lines).toMatchObject([["warn", { retry_after_ms: 0 }, "notice put off"]]);
+  });
+
+  test("what has waited for more than a day is no news any more", async () => {
+    const { task, lines } = notifying({ sent: true });
+    for (const hours of [23, 25]) {
+      const at = new Date(Date.now() - hours * 3_600_000).toISOString();
+      await run(task, { ...notice(), at: `${at.slice(0, 19).replace("T", " ")} UTC` });
+    }
+    expect(lines).toMatchObject([
+      ["info", {}, "notice sent"],
+      ["warn", { alerts: 1 }, "notice left out: it is more than a day old"],
+    ]);
   });
 
   test("a job of a person's making is told what it lacks", async () => {

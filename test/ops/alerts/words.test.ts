@@ -16,7 +16,7 @@ Since 2030-06-01 11:53:00 UTC, for 7 min.
   select outbox.resume('default');
   curl -X POST https://sms.example.com/api/v1/gateways/default/resume -H 'Authorization: Bearer …'
 
-All that is open: select * from outbox.open_alerts;
+As of 2030-06-01 12:00:00 UTC. What is open now: select * from outbox.open_alerts;
 The API: https://sms.example.com/api/v1/swagger/index.html
 `);
 });
@@ -26,6 +26,7 @@ test("without an address of the API it names the path; what is not about message
   expect(text).toContain("curl -X POST …/api/v1/gateways/default/resume");
   expect(text).not.toContain("message");
   expect(text).not.toContain("swagger");
+  expect(plainText(wordsOf(notice({ count: 0, sample_ids: [] }), PLAIN))).not.toContain("message");
 });
 
 test("what can be looked at is a link", () => {
@@ -49,7 +50,7 @@ test.each([
 
 test("an end says how long it was so, and asks for nothing", () => {
   expect(plainText(wordsOf(notice({ event: "recovered", lasted: "42 min" }), LINKED))).toMatch(
-    /^OVER: .*\nIt lasted 42 min, from 2030-06-01 11:53:00 UTC\.\n\nAll that is open/,
+    /^OVER: .*\nIt lasted 42 min, from 2030-06-01 11:53:00 UTC\.\n\nAs of /,
   );
 });
 
