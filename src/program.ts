@@ -105,8 +105,14 @@ export async function startProgram(options: ProgramOptions): Promise<Addresses> 
           log: (message) => queryStoreLog.info(message),
           warn: (message) => queryStoreLog.warn(message),
         });
-  const reading = configuredStore({ config, primary: pools.api, log: queryStoreLog, metrics });
-  if (reading) await services.start("query pool", { stop: () => reading.pool.end() });
+  const reading = configuredStore({
+    config,
+    databaseUrl: connectionString,
+    role,
+    log: queryStoreLog,
+    metrics,
+  });
+  if (reading) await services.start("query pools", reading.pools);
   const worker: Worker = createJobs({
     config,
     crontab: options.crontab,

@@ -94,7 +94,7 @@ function transaction<T>(pool: ApiDependencies["pool"], work: (query: Query) => P
   });
 }
 
-function connect(pool: ApiDependencies["pool"]): Promise<pg.PoolClient> {
+async function connect(pool: ApiDependencies["pool"]): Promise<pg.PoolClient> {
   let late = false;
   const connected = pool.connect().then((client) => {
     if (late) client.release();
@@ -104,7 +104,14 @@ function connect(pool: ApiDependencies["pool"]): Promise<pg.PoolClient> {
     late = true;
     return PROMPT.missed();
   };
-  return within({ ms: PROMPT.ms, missed }, connected);
+  try {
+    return await within({ ms: PROMPT.ms, missed }, connected);
+  } catch (error) {
+    // The pool has a deadline of its own, which may be the first to pass.
+    if (pool.full)
+      throw new ProblemError("overloaded", "No connection was free within 2 s. Ask again shortly.");
+    throw error;
+  }
 }
 
 async function within<T>(deadline: Deadline, work: Promise<T>): Promise<T> {

@@ -2,6 +2,7 @@ import type { HttpBindings } from "@hono/node-server";
 import type { RequestIdVariables } from "hono/request-id";
 import type pg from "pg";
 import type { ApiKey } from "../config/api-keys.ts";
+import type { CountedPool } from "../db/pool.ts";
 import type { Caller } from "./keys.ts";
 import type { QueryStore } from "./query-store/query-store.ts";
 import type { Read } from "./query-store/reads.ts";
@@ -9,7 +10,7 @@ import type { Read } from "./query-store/reads.ts";
 /** What the API needs from the program around it. */
 export interface ApiDependencies {
   /** Of `createPool`: it answers timestamps with their microseconds, and survives connections that break. */
-  readonly pool: Pick<pg.Pool, "query" | "connect">;
+  readonly pool: Pick<pg.Pool, "query" | "connect"> & Partial<Pick<CountedPool, "full">>;
   /** Answers what is only read; without one, `pool` does. */
   readonly queryStore?: QueryStore | undefined;
   readonly ready: () => Readiness;

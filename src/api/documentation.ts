@@ -23,6 +23,7 @@ const GUARDED = [
   "too-many-failures",
   "not-ready",
   "database-unavailable",
+  "overloaded",
 ] as const;
 
 /** What a route that reads may answer besides its own problems. By these it is known for one that a query store may answer. */

@@ -152,6 +152,11 @@ export const PROBLEMS = {
     title: "Somebody else is at this just now",
     help: "Another session has it locked. Nothing was changed; ask again.",
   },
+  overloaded: {
+    status: 503,
+    title: "Too much is asked at once",
+    help: "Every connection for such requests has been at work for longer than one waits for its turn, with slow questions or with messages that somebody has locked. Nothing was changed; ask again, and less at once.",
+  },
   "not-ready": {
     status: 503,
     title: "The service is not ready",
@@ -177,6 +182,7 @@ export type ProblemSlug = keyof typeof PROBLEMS;
 const RETRY_AFTER_SECONDS: Partial<Record<ProblemSlug, number>> = {
   "database-unavailable": 2,
   busy: 1,
+  overloaded: 2,
   "not-ready": 2,
   "query-store-unavailable": 2,
   "query-too-slow": 10,

@@ -27,8 +27,24 @@ export interface PoolOptions {
  * A pool whose broken connections never end the process: a query in flight rejects, an idle connection is replaced
  * silently, and the log gets one line an outage.
  */
-export function createPool(options: PoolOptions): Pool {
-  return guarded(new Pool({ ...poolConfig(options), types: wireTypes }), options);
+export function createPool(options: PoolOptions): CountedPool {
+  return guarded(new CountedPool({ ...poolConfig(options), types: wireTypes }), options);
+}
+
+/** Knows whether it is full of work. (`totalCount` counts those that are still being connected, too.) */
+export class CountedPool extends Pool {
+  #atWork = 0;
+
+  constructor(config: PoolConfig) {
+    super(config);
+    this.on("acquire", () => this.#atWork++);
+    this.on("release", () => this.#atWork--);
+  }
+
+  /** Whether every connection that there may be is at work: who gets none waits for others, not for Postgres. */
+  get full(): boolean {
+    return this.#atWork >= this.options.max;
+  }
 }
 
 /**

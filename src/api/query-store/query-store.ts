@@ -37,9 +37,12 @@ export interface Condition {
 }
 
 export interface QueryStoreOptions {
+  /** For beats. */
   readonly primary: ApiDependencies["pool"];
-  /** Of `createPool`, as the primary's. */
+  /** Of `createPool`, for reads. */
   readonly pool: ApiDependencies["pool"];
+  /** To the store as well, for looking how far it is; the reads' when left out. */
+  readonly looks?: ApiDependencies["pool"];
   readonly whenAway: QueryStore["whenAway"];
   readonly maxLagMs: number;
   readonly log: Log;
@@ -93,7 +96,7 @@ interface StateRow {
  * is, whatever its own clock and its own view of the replication say.
  */
 export function createQueryStore(options: QueryStoreOptions): QueryStore {
-  const { primary, pool, whenAway, maxLagMs, log, onLag } = options;
+  const { primary, pool, looks = pool, whenAway, maxLagMs, log, onLag } = options;
   // The lag counts from the last beat that was seen: between two of them it must not come near the limit.
   const everyMs = Math.min(EVERY_MS, maxLagMs / 4);
   const stopping = new AbortController();
@@ -129,7 +132,7 @@ export function createQueryStore(options: QueryStoreOptions): QueryStore {
 
   const look = coalesced(async () => {
     try {
-      const [row] = await onConnection(pool, (query) => query<StateRow>(STATE, []));
+      const [row] = await onConnection(looks, (query) => query<StateRow>(STATE, []));
       if (row === undefined) throw new Error("outbox.query_store_state() answered nothing");
       const { kind, beat_at, lsn, searchable, installation } = row;
       if (kind === "primary") throw new Error(NO_STORE);
