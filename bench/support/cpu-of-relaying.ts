@@ -1,5 +1,5 @@
 import type { Pool } from "pg";
-import { type CpuTime, cpuTime, cpuTimeOfServer, parentOf, sum } from "./cpu-time.ts";
+import { type CpuTime, cpuTime, cpuTimeOfServer, cpuTimeOrNone, parentOf, sum } from "./cpu-time.ts";
 
 /** Who takes CPU time while messages are relayed. */
 export interface CpuOfRelaying {
@@ -13,12 +13,14 @@ export interface CpuOfRelaying {
 
 /** So far. The relayer's sessions have names, the bench's own have none. Linux only. */
 export async function cpuOfRelaying(pool: Pool, relayer: number, gateway: number): Promise<CpuOfRelaying> {
-  const { rows } = await pool.query<{ pid: number; ours: boolean }>(
-    "select pid, application_name = '' as ours from pg_stat_activity where backend_type = 'client backend'",
-  );
-  const server = cpuTimeOfServer(parentOf(rows[0]?.pid as number));
-  const sessions = sum(rows.filter(({ ours }) => !ours).map((row) => cpuTime(row.pid)));
-  const own = sum(rows.filter(({ ours }) => ours).map((row) => cpuTime(row.pid)));
+  const { rows } = await pool.query<{ pid: number; ours: boolean; asks: boolean }>(`
+    select pid, application_name = '' as ours, pid = pg_backend_pid() as asks
+    from pg_stat_activity
+    where backend_type = 'client backend'`);
+  // Of these only the one that asked is there for sure.
+  const server = cpuTimeOfServer(parentOf(rows.find(({ asks }) => asks)?.pid as number));
+  const sessions = sum(rows.filter(({ ours }) => !ours).map((row) => cpuTimeOrNone(row.pid)));
+  const own = sum(rows.filter(({ ours }) => ours).map((row) => cpuTimeOrNone(row.pid)));
   return {
     gateway: cpuTime(gateway),
     relayer: cpuTime(relayer),

@@ -32,8 +32,8 @@ export function sum(times: readonly CpuTime[]): CpuTime {
   };
 }
 
-/** A process that ends while we look at it is among those that have ended at the next look. */
-function cpuTimeOrNone(pid: number): CpuTime {
+/** A process that ends while we look at it is among those that have ended at the next look. Linux only. */
+export function cpuTimeOrNone(pid: number): CpuTime {
   try {
     return cpuTime(pid);
   } catch {
