@@ -11,33 +11,33 @@ const ROWS_IN_THE_LAST_HOUR = 3_000;
 const HISTORY = ["sent", "attempts", "dead_letters"];
 
 /** Moments: each of the days before, all of today, later hours too, so that the test is the same at every hour; and the last hour. */
-const MOMENTS = `
-  select date_trunc('day', now(), 'UTC') - interval '1 day' * (n / ${ROWS_AN_EARLIER_DAY})
+const moments = (now: string) => `
+  select date_trunc('day', ${now}, 'UTC') - interval '1 day' * (n / ${ROWS_AN_EARLIER_DAY})
     - interval '1 day' * (n % ${ROWS_AN_EARLIER_DAY} + 1) / ${ROWS_AN_EARLIER_DAY + 1} as at, n
   from generate_series(0, ${3 * ROWS_AN_EARLIER_DAY - 1}) as n
   union all
-  select date_trunc('day', now(), 'UTC') + interval '1 day' * n / ${ROWS_TODAY}, 1000000 + n
+  select date_trunc('day', ${now}, 'UTC') + interval '1 day' * n / ${ROWS_TODAY}, 1000000 + n
   from generate_series(0, ${ROWS_TODAY - 1}) as n
   union all
-  select now() - interval '1 hour' * n / ${ROWS_IN_THE_LAST_HOUR}, 2000000 + n
+  select ${now} - interval '1 hour' * n / ${ROWS_IN_THE_LAST_HOUR}, 2000000 + n
   from generate_series(1, ${ROWS_IN_THE_LAST_HOUR}) as n`;
 
-const fill = (pool: pg.Pool, some = "") =>
+const fill = (pool: pg.Pool, now = "now()", some = "") =>
   pool.query(`
     insert into outbox.sent (
       id, gateway, priority, recipient, content, metadata, available_at, attempts, claimed_by, claimed_at, created_at,
       sent_at, gateway_message_id, duration_ms
     )
     select n, 'default', 1, '+905551234567', 'Your code is 123456', '{}', at, 1, 1, at, at, at, 'gw-' || n, n % 100
-    from (${MOMENTS}) as moment ${some};
+    from (${moments(now)}) as moment ${some};
     insert into outbox.attempts (message_id, attempt, gateway, relayer, outcome, http_status, error, ended_at)
     select n, 1, 'default', 1, case n % 3 when 0 then 'accepted' else 'retry' end, 500, 'HTTP 500', at
-    from (${MOMENTS}) as moment ${some};
+    from (${moments(now)}) as moment ${some};
     insert into outbox.dead_letters (
       id, gateway, priority, recipient, content, metadata, available_at, attempts, created_at, died_at, reason
     )
     select n, 'default', 1, '+905551234567', 'Your code is 123456', '{}', at, 1, at, at, 'rejected'
-    from (${MOMENTS}) as moment ${some};`);
+    from (${moments(now)}) as moment ${some};`);
 
 const makeDays = (pool: pg.Pool) =>
   pool.query(
@@ -145,10 +145,13 @@ describe.each(Object.entries(STATISTICS))("statistics: %s", (_, prepare) => {
 });
 
 test("nor when the last minute was all there was when the statistics were made", async () => {
-  await fill(outbox.pool, "where at > now() - interval '1 minute' and at <= now()");
+  // The same for both halves: a moment later, some rows would be in both.
+  const now = `timestamptz '${await outbox.value("select clock_timestamp()::text")}'`;
+  const ofTheLastMinute = `at > ${now} - interval '1 minute' and at <= ${now}`;
+  await fill(outbox.pool, now, `where ${ofTheLastMinute}`);
   await analyze(outbox.pool);
   await outbox.pool.query("truncate outbox.dead_letters");
-  await fill(outbox.pool, "where not (at > now() - interval '1 minute' and at <= now())");
+  await fill(outbox.pool, now, `where not (${ofTheLastMinute})`);
   history = await historyWithRows();
   for (const query of [
     "select * from outbox.health",
