@@ -391,5 +391,9 @@ test("reads a bounded number of rows, along the indexes, however much waits and 
   expect(fetched[0]).toBeLessThanOrEqual(10_001);
   // For what is overdue, and for what no relayer sends.
   expect(fetched[1]).toBeLessThanOrEqual(2 * 3_003);
+  const [, then] = await read();
+  await rows("select * from outbox.find_waiting('5 minutes', $1)", [noon()], client);
+  const [, now] = await read();
+  expect(now?.idx_tup_fetch - then?.idx_tup_fetch).toBeLessThanOrEqual(3_003);
   await client.query("rollback");
 });

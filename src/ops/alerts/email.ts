@@ -1,20 +1,11 @@
+import type { EmailSettings } from "../../config/alerts.ts";
 import type { Notice } from "../../db/alerts.ts";
 import { printable } from "../../gateway/printable.ts";
 import type { Channel, Delivery } from "./channel.ts";
 import { plainText } from "./plain-text.ts";
 import { type WordsOptions, wordsOf } from "./words.ts";
 
-export interface EmailOptions extends WordsOptions {
-  readonly host: string;
-  readonly port: number | undefined;
-  /** TLS from the first byte on. */
-  readonly secure: boolean;
-  /** Without `secure`: STARTTLS, or nothing is sent. */
-  readonly requireTls: boolean;
-  readonly user: string | undefined;
-  readonly password: string | undefined;
-  readonly from: string;
-  readonly to: readonly string[];
+export interface EmailOptions extends WordsOptions, EmailSettings {
   readonly timeoutMs?: number;
 }
 
