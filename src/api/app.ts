@@ -1,6 +1,8 @@
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { matchedRoutes } from "hono/route";
+import { METHOD_NAME_ALL } from "hono/router";
 import { createAccesses } from "./access.ts";
 import { createBareApp } from "./bare-app.ts";
 import { createCursors } from "./cursor.ts";
@@ -62,8 +64,12 @@ export function createApp(dependencies: ApiDependencies): OpenAPIHono<ApiEnv> {
   return app;
 }
 
-const limitBodies: MiddlewareHandler<ApiEnv> = (c, next) =>
-  c.req.method === "POST" && c.req.path === `${API}/messages` ? limitMessages(c, next) : limitOthers(c, next);
+/** What no route takes is not read either: that it is not there, or not by this method, goes before its size. */
+const limitBodies: MiddlewareHandler<ApiEnv> = (c, next) => {
+  if (matchedRoutes(c).every(({ method }) => method === METHOD_NAME_ALL)) return next();
+  const many = c.req.method === "POST" && c.req.path === `${API}/messages`;
+  return many ? limitMessages(c, next) : limitOthers(c, next);
+};
 
 const limitMessages = bodyLimit({ maxSize: MAX_MESSAGES_BYTES, onError: tooLarge(MAX_MESSAGES_BYTES) });
 const limitOthers = bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge(MAX_BODY_BYTES) });

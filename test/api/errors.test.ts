@@ -67,6 +67,16 @@ describe("405", () => {
     expect(answer.status).toBe(404);
     expect(answer.headers.get("Allow")).toBeNull();
   });
+
+  test.each([
+    ["PUT", "/api/v1/messages", 405],
+    ["DELETE", "/api/v1/messages/7", 405],
+    ["POST", "/api/v1/nothing", 404],
+    ["PATCH", "/api/v1/messages/7", 413],
+  ])("%s %s with a body larger than any may be: %i", async (method, path, status) => {
+    const answer = await apiUnderTest(noPool).request(path, { method, body: "x".repeat(70_000) });
+    expect(answer.status).toBe(status);
+  });
 });
 
 test.each([
