@@ -389,11 +389,16 @@ test("reads a bounded number of rows, along the indexes, however much waits and 
   const fetched = after.map((table, n) => table.idx_tup_fetch - before[n]?.idx_tup_fetch);
   expect(after.map((table, n) => table.seq_scan - before[n]?.seq_scan)).toEqual([0, 0]);
   expect(fetched[0]).toBeLessThanOrEqual(10_001);
-  // For what is overdue, and for what no relayer sends.
+  // The whole is its parts: what is overdue, and, with no relayer alive but the scheduler running, what stands still.
   expect(fetched[1]).toBeLessThanOrEqual(2 * 3_003);
-  const [, then] = await read();
-  await rows("select * from outbox.find_waiting('5 minutes', $1)", [noon()], client);
-  const [, now] = await read();
-  expect(now?.idx_tup_fetch - then?.idx_tup_fetch).toBeLessThanOrEqual(3_003);
+  for (const part of [
+    "find_waiting('5 minutes', $1)",
+    "find_stopped('15 minutes', '5 minutes', '1 minute', $1)",
+  ]) {
+    const [, then] = await read();
+    await rows(`select * from outbox.${part}`, [noon()], client);
+    const [, now] = await read();
+    expect(now?.idx_tup_fetch - then?.idx_tup_fetch, part).toBeLessThanOrEqual(3_003);
+  }
   await client.query("rollback");
 });
