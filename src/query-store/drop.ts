@@ -1,5 +1,6 @@
 import { type Database, inTransaction } from "./database.ts";
 import { hasSubscription, identify, mustBelong } from "./kind.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
 import { PUBLICATIONS, unpublish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
 import { dropSlot } from "./slot.ts";
@@ -29,6 +30,7 @@ export async function dropQueryStore(options: DropOptions): Promise<void> {
     ]);
   if (name === null) throw new QueryStoreError([`${store.place} is no query store`]);
   if (!(primary instanceof QueryStoreError)) await mustBelong(primary, store);
+  await oneAtATime(store);
   if (!keepData && !loseHistory) await mayLose(primary, store);
 
   const syncSlots = await unsubscribe(store, name, say);

@@ -3,6 +3,7 @@ import { migrate } from "../db/migrate.ts";
 import { describeDatabase } from "../db/wait-for-database.ts";
 import { type Database, messageOf } from "./database.ts";
 import { hasSubscription, identify, mustBelong } from "./kind.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
 import { isSameDatabase, primaryFaults, readerFaults, storeFaults } from "./preflight.ts";
 import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
@@ -17,6 +18,8 @@ export interface InitOptions {
   readonly say: (line: string) => void;
   /** Where the migrations are; the project's own by default. */
   readonly migrations?: string;
+  /** How long to wait for others that are at this store. */
+  readonly patienceMs?: number;
 }
 
 /**
@@ -25,12 +28,13 @@ export interface InitOptions {
  * @throws QueryStoreError with all that stands in the way; nothing has been changed then.
  */
 export async function initQueryStore(options: InitOptions): Promise<void> {
-  const { primary, store, primaryUrl, say, migrations } = options;
-  const was = await identify(store);
-  if (was.kind === "physical") {
+  const { primary, store, primaryUrl, say, migrations, patienceMs } = options;
+  if ((await identify(store)).kind === "physical") {
     say(`${store.place} is a physical standby: there is nothing to make, and it can be asked as it is`);
     return;
   }
+  await oneAtATime(store, patienceMs);
+  const was = await identify(store);
   await mayBegin(options, was.kind === "none");
   if (was.subscribedAt !== null) await mustBelong(primary, store);
 

@@ -1,7 +1,9 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { migrate } from "../db/migrate.ts";
 import { isOutage } from "../db/outage.ts";
 import { type Database, messageOf, openDatabase, type Patience } from "./database.ts";
 import { hasSubscription, identify } from "./kind.ts";
+import { isOurs } from "./one-at-a-time.ts";
 import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
 import { refresh } from "./subscription.ts";
@@ -12,6 +14,8 @@ const NO_RIGHT = "42501";
 /** Messages wait for a relayer that starts: not for a store that is frozen. */
 const STARTING: Patience = { connectMs: 3_000, queryMs: 5_000 };
 const MAINTAINING: Patience = { queryMs: 600_000 };
+/** Nor for one that makes an index over years of history. */
+const MIGRATION_MS = 60_000;
 
 /** How long the store keeps what it has, in milliseconds; undefined: for ever. */
 export interface KeptInStore {
@@ -24,9 +28,9 @@ export interface KeptInStore {
 
 /** What the relayers do for a query store. Nothing of it is needed to relay: all faults are the log's. */
 export interface QueryStoreUpkeep {
-  /** Before the primary is migrated: what it has more than the store would stop the replication. */
+  /** Before the primary is migrated: what it has more than the store would stop the replication. What takes long goes on by itself. */
   migrateStore(): Promise<void>;
-  /** After the primary is migrated: publishes and subscribes to what is new. */
+  /** After the primary is migrated, and the store: publishes and subscribes to what is new. */
   refreshStore(): Promise<void>;
   /** Partitions ahead, and the store's own retention. What it did, a sentence each; a fault is thrown. */
   maintain(): Promise<string[]>;
@@ -43,12 +47,15 @@ export interface UpkeepOptions {
   /** How long the store may take to answer when a relayer starts, and over its housekeeping. */
   readonly starting?: Patience;
   readonly maintaining?: Patience;
+  /** How long a start waits for the store's migration. */
+  readonly migrationMs?: number;
 }
 
 export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
   const { databaseUrl, queryDatabaseUrl, kept, log, warn, migrations } = options;
-  const { starting = STARTING, maintaining = MAINTAINING } = options;
+  const { starting = STARTING, maintaining = MAINTAINING, migrationMs = MIGRATION_MS } = options;
   let maintains = false;
+  let migrating: Promise<void> | undefined;
 
   /** With a session in the store, when it is a logical subscriber. */
   async function inStore(
@@ -78,24 +85,38 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
     }
   }
 
+  const broughtUpToDate = () =>
+    orWarn(
+      "the query store was not brought up to date before the primary, and may stop until a relayer starts that can do it",
+      inStore(async () => {
+        await migrate({
+          connectionString: queryDatabaseUrl,
+          log: (message) => log(`query store: ${message}`),
+          ...(migrations !== undefined && { folder: migrations }),
+        });
+      }, starting),
+    );
+
   return {
-    migrateStore: () =>
-      orWarn(
-        "the query store was not brought up to date before the primary, and may stop until a relayer starts that can do it",
-        inStore(async () => {
-          await migrate({
-            connectionString: queryDatabaseUrl,
-            log: (message) => log(`query store: ${message}`),
-            ...(migrations !== undefined && { folder: migrations }),
-          });
-        }, starting),
-      ),
-    refreshStore: () =>
-      orWarn(
+    async migrateStore() {
+      migrating ??= broughtUpToDate().finally(() => {
+        migrating = undefined;
+      });
+      const late = pause(migrationMs, "late", { ref: false });
+      if ((await Promise.race([migrating, late])) === "late")
+        warn(
+          `the query store has been migrating for ${migrationMs / 1000} s and goes on; the primary does not wait for it, so the replication may stop until it is done`,
+        );
+    },
+    async refreshStore() {
+      await migrating;
+      await orWarn(
         "what is new on the primary is not yet in the query store: npm run query-store -- init brings it there",
         inStore(async (store, name) => {
           // Only the owner may, on both; another user has nothing to do when nothing is new.
           if (!(await owns(store))) return;
+          // Whoever has the store now brings it what is new.
+          if (!(await isOurs(store))) return;
           const primary = await openDatabase("the primary", databaseUrl);
           try {
             if (await owns(primary)) for (const said of await publish(primary)) log(`primary: ${said}`);
@@ -109,7 +130,8 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
           ))
             log(`query store: ${said}`);
         }),
-      ),
+      );
+    },
     async maintain() {
       const done: string[] = [];
       // One that a frozen store keeps waiting takes one of Graphile Worker's places, not all of them.

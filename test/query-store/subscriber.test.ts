@@ -33,6 +33,18 @@ describe("init", () => {
     ]);
   });
 
+  test("leaves the checks of messages to the primary, and keeps their names", async () => {
+    const checks = `
+      select conname as name, pg_get_expr(conbin, conrelid) as expression, obj_description(oid, 'pg_constraint') as comment
+      from pg_constraint where conrelid = 'outbox.messages'::regclass and contype = 'c' order by 1`;
+    const [there, here] = [await onPrimary(checks), await inStore(checks)];
+    expect(there.length).toBeGreaterThan(10);
+    expect(there.map(({ expression }) => expression)).not.toContain("true");
+    expect(here).toEqual(
+      there.map(({ name }) => ({ name, expression: "true", comment: "The primary makes it." })),
+    );
+  });
+
   test("says all at once what stands in the way: wal_level, and whose database it is", async () => {
     const other = await storeServer.createDatabase();
     const mine = await primaryServer.createDatabase();
