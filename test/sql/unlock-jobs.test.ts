@@ -10,12 +10,15 @@ const unlock = (as_of?: string): Promise<number> =>
   value("select outbox.unlock_jobs(coalesce($1, clock_timestamp()))", [as_of]);
 
 /** A job that a worker has taken. */
-async function taken(worker: string): Promise<void> {
-  const { id } = await outbox.row("select id from outbox_worker.add_job('job')");
+async function taken(worker: string, attempts = 1, max_attempts = 25): Promise<string> {
+  const { id } = await outbox.row("select id from outbox_worker.add_job('job', max_attempts => $1)", [
+    max_attempts,
+  ]);
   await outbox.pool.query(
-    "update outbox_worker._private_jobs set locked_by = $1, locked_at = now(), attempts = 1 where id = $2",
-    [worker, id],
+    "update outbox_worker._private_jobs set locked_by = $1, locked_at = now(), attempts = $3 where id = $2",
+    [worker, id, attempts],
   );
+  return id;
 }
 
 const locked = async (): Promise<string[]> =>
@@ -38,6 +41,27 @@ test("the jobs of a worker that no relayer has are freed, those of a living one 
   await taken("gone");
   expect(await unlock(fromNow(SECONDS_LATER))).toBe(1);
   expect(await locked()).toEqual(["alive"]);
+});
+
+test("a job whose process died in its last attempt is tried once more, whatever its number of attempts", async () => {
+  const mine = [await taken("killed", 10, 10), await taken("killed", 1, 1), await taken("killed", 3, 10)];
+  // Failed for good, by itself: it stays for a person to see.
+  const failed = await taken("killed", 10, 10);
+  await outbox.pool.query(
+    "update outbox_worker._private_jobs set locked_by = null, locked_at = null where id = $1",
+    [failed],
+  );
+  await unlock(fromNow(SECONDS_LATER));
+  const jobs = await rows(
+    "select attempts, max_attempts, locked_by from outbox_worker.jobs where id = any ($1) order by id",
+    [[...mine, failed]],
+  );
+  expect(jobs).toEqual([
+    { attempts: 9, max_attempts: 10, locked_by: null },
+    { attempts: 0, max_attempts: 1, locked_by: null },
+    { attempts: 3, max_attempts: 10, locked_by: null },
+    { attempts: 10, max_attempts: 10, locked_by: null },
+  ]);
 });
 
 test("a worker that has just taken its first job, and is not known yet, keeps it", async () => {
