@@ -1,3 +1,5 @@
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 const shared = {
@@ -5,6 +7,8 @@ const shared = {
   testTimeout: 30_000,
   hookTimeout: 60_000,
   sequence: { hooks: "stack" },
+  // The program is started some hundred times: by halves of a second.
+  env: { NODE_COMPILE_CACHE: join(tmpdir(), "outbox-test-compile-cache") },
 } as const;
 
 export default defineConfig({

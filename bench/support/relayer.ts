@@ -37,6 +37,7 @@ export async function startRelayer(options: RelayerOptions): Promise<Relayer> {
     stdio: ["ignore", "ignore", "inherit"],
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       DATABASE_URL: options.databaseUrl,
       WEBHOOK_URL: options.webhookUrl,
       PORT: String(port),

@@ -16,7 +16,7 @@ export interface Stage {
   readonly pool: Pool;
   /** A number of messages or rows, times --scale. */
   size(full: number): number;
-  /** A length of time in milliseconds, times --scale; at least half a second. */
+  /** A length of time in milliseconds, times --scale; at least a fifth of a second. */
   milliseconds(full: number): number;
   /** nginx where it is installed, else Node. Everything started here ends with the stage. */
   gateway(): Promise<Gateway>;
@@ -84,7 +84,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
       databaseUrl,
       pool,
       size: (full) => Math.ceil(full * options.scale),
-      milliseconds: (full) => Math.max(500, full * options.scale),
+      milliseconds: (full) => Math.max(200, full * options.scale),
       gateway: () => kept(startGateway(folder)),
       scriptedGateway: (given) => kept(startScriptedGateway(given)),
       relayer: (given) => kept(startRelayer({ databaseUrl, ...given })),
