@@ -15,6 +15,7 @@ import { memory } from "./benches/memory.ts";
 import { peers } from "./benches/peers.ts";
 import { producers } from "./benches/producers.ts";
 import { profile } from "./benches/profile.ts";
+import { queryStore } from "./benches/query-store.ts";
 import { relayers } from "./benches/relayers.ts";
 import { slowGateway } from "./benches/slow-gateway.ts";
 import { snapshot } from "./benches/snapshot.ts";
@@ -39,6 +40,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   relayers,
   memory,
   wal,
+  "query-store": queryStore,
 };
 const RESULTS = fileURLToPath(new URL("results/", import.meta.url));
 
