@@ -1,7 +1,9 @@
-import type { TaskList } from "graphile-worker";
+import { readFileSync } from "node:fs";
+import type { ParsedCronItem, TaskList } from "graphile-worker";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createWaitingPool } from "../../src/db/pool.ts";
 import { createWorker, readCrontab, type Worker } from "../../src/ops/worker.ts";
+import { eventually } from "../support/eventually.ts";
 import { queryOnce, usePrivatePostgres } from "../support/private-postgres.ts";
 
 const postgres = usePrivatePostgres();
@@ -14,11 +16,15 @@ beforeEach(async () => {
 });
 afterEach(() => worker?.stop());
 
-async function startWorker(task: () => Promise<void>, others: TaskList = {}): Promise<string[]> {
+async function startWorker(
+  task: () => Promise<void>,
+  others: TaskList = {},
+  crontab: readonly ParsedCronItem[] = [],
+): Promise<string[]> {
   const lines: string[] = [];
   worker = createWorker({
     pool: createWaitingPool({ connectionString, max: 4, applicationName: "test-worker", log: () => {} }),
-    crontab: [],
+    crontab,
     tasks: { job: task, ...others },
     log: (level, message) => lines.push(`${level} ${message}`),
   });
@@ -129,4 +135,37 @@ test("a crontab that cannot be run is told with its place and what there is", ()
     "my/crontab: there is no task rely; there are relay, maintain.",
   );
   expect(readCrontab("# nothing\n", "crontab", ["relay"])).toEqual([]);
+});
+
+test("by the crontab that comes with it, looks and housekeeping that wait to be done, or done again, do not pile up", async () => {
+  await startWorker(async () => {});
+  await worker?.stop();
+  // As after twenty minutes without a relayer, made up for.
+  await queryOnce(
+    connectionString,
+    `insert into outbox_worker._private_known_crontabs (identifier, known_since, last_execution)
+     select identifier, now() - interval '1 day', date_trunc('minute', now() - interval '20 minutes')
+     from unnest('{alert,maintain}'::text[]) as identifier`,
+  );
+  const text = readFileSync(new URL("../../crontab", import.meta.url), "utf8");
+  const lines = text.replaceAll(/^.*jobKey=.*$/gm, "$&&fill=1h");
+  const crontab = readCrontab(lines, "crontab", ["relay", "alert", "maintain"]);
+  // Nobody takes them, as nobody takes at once what has failed.
+  await startWorker(async () => {}, {}, crontab);
+  await eventually(
+    () =>
+      queryOnce(
+        connectionString,
+        "select from outbox_worker._private_known_crontabs where last_execution < now() - interval '6 minutes'",
+      ),
+    (behind) => behind.length === 0,
+  );
+  const waiting = await queryOnce(
+    connectionString,
+    "select task_identifier as task, count(*)::int as jobs from outbox_worker.jobs where task_identifier <> 'relay' group by 1 order by 1",
+  );
+  expect(waiting).toEqual([
+    { task: "alert", jobs: 1 },
+    { task: "maintain", jobs: 1 },
+  ]);
 });
