@@ -23,6 +23,7 @@ export interface DropOptions {
  */
 export async function dropQueryStore(options: DropOptions): Promise<void> {
   const { primary, store, keepData, loseHistory, say } = options;
+  await oneAtATime(store);
   const { kind, name } = await identify(store);
   if (kind === "physical")
     throw new QueryStoreError([
@@ -30,7 +31,6 @@ export async function dropQueryStore(options: DropOptions): Promise<void> {
     ]);
   if (name === null) throw new QueryStoreError([`${store.place} is no query store`]);
   if (!(primary instanceof QueryStoreError)) await mustBelong(primary, store);
-  await oneAtATime(store);
   if (!keepData && !loseHistory) await mayLose(primary, store);
 
   const syncSlots = await unsubscribe(store, name, say);

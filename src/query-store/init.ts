@@ -18,8 +18,6 @@ export interface InitOptions {
   readonly say: (line: string) => void;
   /** Where the migrations are; the project's own by default. */
   readonly migrations?: string;
-  /** How long to wait for others that are at this store. */
-  readonly patienceMs?: number;
 }
 
 /**
@@ -28,13 +26,13 @@ export interface InitOptions {
  * @throws QueryStoreError with all that stands in the way; nothing has been changed then.
  */
 export async function initQueryStore(options: InitOptions): Promise<void> {
-  const { primary, store, primaryUrl, say, migrations, patienceMs } = options;
-  if ((await identify(store)).kind === "physical") {
+  const { primary, store, primaryUrl, say, migrations } = options;
+  await oneAtATime(store);
+  const was = await identify(store);
+  if (was.kind === "physical") {
     say(`${store.place} is a physical standby: there is nothing to make, and it can be asked as it is`);
     return;
   }
-  await oneAtATime(store, patienceMs);
-  const was = await identify(store);
   await mayBegin(options, was.kind === "none");
   if (was.subscribedAt !== null) await mustBelong(primary, store);
 
