@@ -81,7 +81,7 @@ export const bystander: Bench = {
     await relaying(stage.milliseconds(WARM_UP_MS));
     const without: Observed[] = [];
     const beside: Observed[] = [];
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       stage.say(`round ${round} of ${ROUNDS}`);
       without.push(await observe(stage.milliseconds(ROUND_MS)));
       beside.push((await relaying(stage.milliseconds(ROUND_MS))).whole);

@@ -59,7 +59,7 @@ export const history: Bench = {
 
     const messages = stage.size(MESSAGES);
     for (const one of histories) await relay(one, Math.ceil(messages / 4)); // warms up
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       stage.say(`round ${round} of ${ROUNDS}`);
       const turns = inTurn(histories, round);
       for (const one of turns) one.perSecond.push(await relay(one, messages));

@@ -43,7 +43,7 @@ export const peers: Bench = {
     }
 
     for (const { messages, relay } of contestants) await relay(Math.ceil(messages / 4)); // warms up
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       for (const { name, messages, relay, rates } of inTurn(contestants, round)) {
         stage.say(`round ${round} of ${ROUNDS}: ${name}`);
         rates.push(await relay(messages));

@@ -91,7 +91,7 @@ async function compare(stage: Stage, insert: string, clients: number) {
   const sessions = await stage.sessions(clients);
   const tables = ["outbox.messages", "compared.bare", "compared.notify"];
   const rates = new Map(tables.map((table) => [table, [] as number[]]));
-  for (let round = 0; round < ROUNDS; round++) {
+  for (const _ of stage.rounds(ROUNDS)) {
     for (const table of tables)
       rates
         .get(table)

@@ -32,7 +32,7 @@ export const queryStore: Bench = {
     await relay(Math.ceil(messages / 4)); // warms up
     await store.caughtUp();
     const rows = [];
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       stage.say(`round ${round} of ${ROUNDS}`);
       await store.sleep();
       const alone = await relay(messages);

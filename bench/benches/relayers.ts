@@ -28,7 +28,7 @@ export const relayers: Bench = {
     const gateway = await stage.gateway();
     const rounds = new Map(COUNTS.map((count) => [count, [] as Round[]]));
     await stage.pool.query("select outbox.pause()");
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       for (const [count, done] of inTurn([...rounds], round)) {
         stage.say(`round ${round} of ${ROUNDS}: ${count} relayers`);
         done.push(await measure(stage, gateway, count, stage.size(MESSAGES)));

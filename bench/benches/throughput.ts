@@ -24,7 +24,7 @@ export const throughput: Bench = {
 
     await relay(Math.ceil(messages / 4)); // warms up
     const rows = [];
-    for (let round = 1; round <= ROUNDS; round++) {
+    for (const round of stage.rounds(ROUNDS)) {
       stage.say(`round ${round} of ${ROUNDS}`);
       const client = await postBare(gateway.url, messages, CONCURRENCY);
       const relayer = await relay(messages);

@@ -18,6 +18,8 @@ export interface Stage {
   size(full: number): number;
   /** A length of time in milliseconds, times --scale; at least a fifth of a second. */
   milliseconds(full: number): number;
+  /** 1 to so many; 1 alone at less than a hundredth of the size, where figures are of no use. */
+  rounds(full: number): readonly number[];
   /** nginx where it is installed, else Node. Everything started here ends with the stage. */
   gateway(): Promise<Gateway>;
   scriptedGateway(options?: { readonly delayMs?: number }): Promise<ScriptedGateway>;
@@ -74,6 +76,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
       password: "outbox",
       database: "outbox",
       settings: { ...DURABLE, ...options.settings },
+      initdbFlags: ["--no-sync"], // the empty folder; not what comes into it
     });
     ends.push(() => postgres.stop("immediate"));
     const databaseUrl = postgres.url();
@@ -85,6 +88,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
       pool,
       size: (full) => Math.ceil(full * options.scale),
       milliseconds: (full) => Math.max(200, full * options.scale),
+      rounds: (full) => Array.from({ length: options.scale < 0.01 ? 1 : full }, (_, n) => n + 1),
       gateway: () => kept(startGateway(folder)),
       scriptedGateway: (given) => kept(startScriptedGateway(given)),
       relayer: (given) => kept(startRelayer({ databaseUrl, ...given })),
