@@ -3,7 +3,7 @@ import { migrate } from "../db/migrate.ts";
 import { isOutage } from "../db/outage.ts";
 import { type Database, messageOf, openDatabase, type Patience } from "./database.ts";
 import { hasSubscription, identify } from "./kind.ts";
-import { isOurs } from "./one-at-a-time.ts";
+import { take } from "./one-at-a-time.ts";
 import { publish } from "./publications.ts";
 import { QueryStoreError } from "./query-store-error.ts";
 import { refresh } from "./subscription.ts";
@@ -116,7 +116,7 @@ export function createUpkeep(options: UpkeepOptions): QueryStoreUpkeep {
           // Only the owner may, on both; another user has nothing to do when nothing is new.
           if (!(await owns(store))) return;
           // Whoever has the store now brings it what is new.
-          if (!(await isOurs(store))) return;
+          if (!(await take(store))) return;
           const primary = await openDatabase("the primary", databaseUrl);
           try {
             if (await owns(primary)) for (const said of await publish(primary)) log(`primary: ${said}`);
