@@ -10,7 +10,7 @@ async function faultsWith(plant: (fault: Fault) => boolean, seed: number): Promi
   const app = parcelServer(plant);
   const server = await startServer({ app, host: "127.0.0.1", port: 0, graceMs: 100 });
   try {
-    return (await examine({ url: `${server.url}/openapi.json`, seed, runs: 20, credentials })).faults;
+    return (await examine({ url: `${server.url}/openapi.json`, seed, runs: 40, credentials })).faults;
   } finally {
     await server.stop();
   }
