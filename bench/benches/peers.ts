@@ -2,7 +2,7 @@ import { PEERS } from "../peers/all.ts";
 import { type PeerProcess, startPeer } from "../peers/start.ts";
 import type { Bench } from "../support/bench.ts";
 import { inTurn } from "../support/in-turn.ts";
-import { insertMessages, relayPaused } from "../support/messages.ts";
+import { insertAndRelay } from "../support/messages.ts";
 import { percentile } from "../support/percentile.ts";
 
 const MESSAGES = 100_000;
@@ -25,12 +25,7 @@ export const peers: Bench = {
     await stage.pool.query("select outbox.pause()");
     await stage.relayer({ webhookUrl: gateway.url });
 
-    async function relay(count: number): Promise<number> {
-      await insertMessages(stage.pool, count);
-      const rate = await relayPaused(stage.pool, count);
-      await stage.pool.query("select outbox.pause()");
-      return rate;
-    }
+    const relay = (count: number) => insertAndRelay(stage.pool, count);
 
     const contestants: Contestant[] = [
       { name: "outbox-relayer", messages: stage.size(MESSAGES), relay, rates: [] },

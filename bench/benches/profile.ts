@@ -6,7 +6,7 @@ import type { Bench, Row } from "../support/bench.ts";
 import { cpuOfRelaying, taken } from "../support/cpu-of-relaying.ts";
 import { type CpuProfile, timeByArea } from "../support/cpu-profile.ts";
 import type { CpuTime } from "../support/cpu-time.ts";
-import { insertMessages, relayPaused } from "../support/messages.ts";
+import { insertAndRelay, insertMessages, relayPaused } from "../support/messages.ts";
 import { KERNEL, NODE, relayerArea } from "../support/relayer-areas.ts";
 import type { Stage } from "../support/stage.ts";
 
@@ -77,9 +77,7 @@ async function relay<T>(
   { pool, size }: Stage,
   watch: (relaying: () => Promise<number>) => Promise<T>,
 ): Promise<T> {
-  await insertMessages(pool, size(MESSAGES / 4));
-  await relayPaused(pool, size(MESSAGES / 4));
-  await pool.query("select outbox.pause()");
+  await insertAndRelay(pool, size(MESSAGES / 4));
   await insertMessages(pool, size(MESSAGES));
   const watched = await watch(() => relayPaused(pool, size(MESSAGES)));
   await pool.query("select outbox.pause()");

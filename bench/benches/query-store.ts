@@ -1,5 +1,5 @@
 import type { Bench } from "../support/bench.ts";
-import { insertMessages, relayPaused } from "../support/messages.ts";
+import { insertAndRelay } from "../support/messages.ts";
 import { openStore } from "../support/store.ts";
 
 const MESSAGES = 100_000;
@@ -22,12 +22,7 @@ export const queryStore: Bench = {
     await stage.pool.query("select outbox.pause()");
     await stage.relayer({ webhookUrl: gateway.url });
 
-    async function relay(count: number): Promise<number> {
-      await insertMessages(stage.pool, count);
-      const rate = await relayPaused(stage.pool, count);
-      await stage.pool.query("select outbox.pause()");
-      return rate;
-    }
+    const relay = (count: number) => insertAndRelay(stage.pool, count);
 
     await relay(Math.ceil(messages / 4)); // warms up
     await store.caughtUp();

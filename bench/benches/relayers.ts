@@ -2,7 +2,7 @@ import type { Bench } from "../support/bench.ts";
 import type { Gateway } from "../support/gateway.ts";
 import { inTurn } from "../support/in-turn.ts";
 import { median } from "../support/median.ts";
-import { insertMessages, relayPaused } from "../support/messages.ts";
+import { insertAndRelay, insertMessages, relayPaused } from "../support/messages.ts";
 import type { Stage } from "../support/stage.ts";
 
 const MESSAGES = 100_000;
@@ -57,9 +57,7 @@ async function measure(stage: Stage, gateway: Gateway, count: number, messages: 
     Array.from({ length: count }, () => stage.relayer({ webhookUrl: gateway.url })),
   );
   // Each is new, and has its code to compile.
-  await insertMessages(pool, count * stage.size(WARM_UP));
-  await relayPaused(pool, count * stage.size(WARM_UP));
-  await pool.query("select outbox.pause()");
+  await insertAndRelay(pool, count * stage.size(WARM_UP));
   await insertMessages(pool, messages);
   const before = await gateway.received();
   const { rows } = await pool.query<{ first: string }>("select min(id) as first from outbox.messages");

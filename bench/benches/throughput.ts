@@ -1,6 +1,6 @@
 import { postBare } from "../support/bare-client.ts";
 import type { Bench } from "../support/bench.ts";
-import { insertMessages, relayPaused } from "../support/messages.ts";
+import { insertAndRelay } from "../support/messages.ts";
 
 const MESSAGES = 100_000;
 const CONCURRENCY = 64;
@@ -15,12 +15,7 @@ export const throughput: Bench = {
     await stage.pool.query("select outbox.pause()");
     await stage.relayer({ webhookUrl: gateway.url });
 
-    async function relay(count: number): Promise<number> {
-      await insertMessages(stage.pool, count);
-      const rate = await relayPaused(stage.pool, count);
-      await stage.pool.query("select outbox.pause()");
-      return rate;
-    }
+    const relay = (count: number) => insertAndRelay(stage.pool, count);
 
     await relay(Math.ceil(messages / 4)); // warms up
     const rows = [];

@@ -16,6 +16,14 @@ export async function relayed(pool: Pool): Promise<void> {
     await pause(20);
 }
 
+/** Puts in so many messages while the scheduler is paused, relays them, and leaves it paused. Returns messages a second. */
+export async function insertAndRelay(pool: Pool, count: number): Promise<number> {
+  await insertMessages(pool, count);
+  const perSecond = await relayPaused(pool, count);
+  await pool.query("select outbox.pause()");
+  return perSecond;
+}
+
 /** Relays what waits, from the resume to the last settle. Returns messages a second. */
 export async function relayPaused(pool: Pool, count: number): Promise<number> {
   const start = performance.now();
